@@ -1,0 +1,3 @@
+//! Pure decisions of uswap: no I/O, no clock, no unsafe.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,20 @@
+//! uswap: a userspace swap device service on Linux ublk.
+//!
+//! Layers, top to bottom; a module imports only from rows below its own (`tests/tidy.rs` holds this):
+//!
+//! | level | modules | what they know |
+//! |---|---|---|
+//! | 6 | `cli` | words people type |
+//! | 5 | `daemon` | threads and life cycle; where requests meet the store |
+//! | 4 | `config` | settings and their rules |
+//! | 3 | `store` | the joined mechanism: one file per verb |
+//! | 2 | `ublk`, `codec`, `pool`, `table` | transport; bytes to fewer bytes; slabs; slots |
+//! | 1 | `sys` | the kernel, and all the `unsafe` there is |
+//! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
+
+pub mod error;
+pub mod limits;
+pub mod stats;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod units;

@@ -1,0 +1,3 @@
+//! The `uswap` program: words in, exit code out.
+
+fn main() {}

@@ -1,0 +1,173 @@
+//! Shared mappings of state files: the arena of objects, the slot table's words, the request buffers.
+//!
+//! The files live on a tmpfs that is never swapped; the mappings are populated and locked before the device
+//! starts. References into the arena are never made, because other threads write next to them: bytes are copied in
+//! and out. Who may touch which bytes when is the pool's and the slot lock's business; a violation gives wrong
+//! bytes (which the object header and the decoder catch), not a wild access, since every range is checked.
+
+use memmap2::{MmapOptions, MmapRaw};
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Maps the first `len` bytes of `file`, shared, every page present when this returns. Blocks while the kernel
+/// finds the memory.
+fn map_populated(file: &File, len: usize) -> io::Result<MmapRaw> {
+    MmapOptions::new().len(len).populate().map_raw(file)
+}
+
+/// The arena: bytes addressed by offset, so that nothing in it depends on where it is mapped.
+#[derive(Debug)]
+pub struct Arena {
+    map: MmapRaw,
+}
+
+impl Arena {
+    /// Maps `len` bytes of `file` as an arena and makes every page present.
+    pub fn new(file: &File, len: usize) -> io::Result<Self> {
+        Ok(Self { map: map_populated(file, len)? })
+    }
+
+    /// Size in bytes.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether the arena has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Checks that `len` bytes at `offset` are inside and returns their address.
+    #[inline]
+    fn range(&self, offset: usize, len: usize) -> *mut u8 {
+        let end = offset.checked_add(len).expect("arena offset overflow");
+        assert!(end <= self.map.len(), "range {offset}+{len} outside the arena");
+        self.map.as_mut_ptr().wrapping_add(offset)
+    }
+
+    /// Copies `bytes` to `offset`. Panics if that is outside. The caller owns the target range by the pool's rules.
+    #[inline]
+    pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        let target = self.range(offset, bytes.len());
+        // SAFETY: `range` checked that the target lies in the live mapping; `bytes` is a Rust borrow, and no Rust
+        // reference into the mapping exists, so the two cannot overlap.
+        unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// Copies the bytes at `offset` out to `bytes`. Panics if the range is outside.
+    #[inline]
+    pub fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
+        let source = self.range(offset, bytes.len());
+        // SAFETY: as in `copy_in`, with the roles exchanged.
+        unsafe { source.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+/// A shared mapping seen as atomic words.
+#[derive(Debug)]
+pub struct Words {
+    map: MmapRaw,
+}
+
+impl Words {
+    /// Maps `count` words of `file` and makes every page present.
+    pub fn new(file: &File, count: usize) -> io::Result<Self> {
+        Ok(Self { map: map_populated(file, count * size_of::<AtomicU64>())? })
+    }
+}
+
+impl Deref for Words {
+    type Target = [AtomicU64];
+
+    #[inline]
+    fn deref(&self) -> &[AtomicU64] {
+        let count = self.map.len() / size_of::<AtomicU64>();
+        // SAFETY: the mapping is page-aligned, initialised by the kernel, lives as long as `self`, and is only ever
+        // accessed through atomics.
+        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast(), count) }
+    }
+}
+
+/// One request buffer: a page-aligned piece of a shared mapping with exactly one owner.
+///
+/// Contract: whoever holds the value may read and write the bytes. Giving it to the ring with a fetch gives the bytes
+/// to the kernel, which writes into them at any time until the completion hands the value back.
+#[derive(Debug)]
+pub struct IoBuf {
+    map: Arc<MmapRaw>,
+    offset: usize,
+    len: usize,
+}
+
+impl IoBuf {
+    /// Maps `count` buffers of `len` bytes each (a multiple of the page size) from `file`, present and zeroed.
+    pub fn carve(file: &File, count: usize, len: usize) -> io::Result<Vec<Self>> {
+        assert!(len.is_multiple_of(crate::units::PAGE_SIZE), "request buffers are whole pages");
+        let map = Arc::new(map_populated(file, count * len)?);
+        Ok((0..count).map(|i| Self { map: Arc::clone(&map), offset: i * len, len }).collect())
+    }
+
+    /// Address to tell the kernel.
+    pub fn address(&self) -> u64 {
+        self.map.as_mut_ptr().wrapping_add(self.offset) as u64
+    }
+}
+
+impl Deref for IoBuf {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        let start = self.map.as_mut_ptr().wrapping_add(self.offset);
+        // SAFETY: `carve` gives every buffer a range of its own inside the mapping, which `map` keeps alive; holding
+        // `self` means the kernel does not hold it.
+        unsafe { std::slice::from_raw_parts(start, self.len) }
+    }
+}
+
+impl DerefMut for IoBuf {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let start = self.map.as_mut_ptr().wrapping_add(self.offset);
+        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
+        unsafe { std::slice::from_raw_parts_mut(start, self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(len: u64) -> File {
+        let file = tempfile::tempfile().expect("temporary file");
+        file.set_len(len).expect("size");
+        file
+    }
+
+    #[test]
+    fn arena_returns_what_was_put_in() {
+        let arena = Arena::new(&file(8192), 8192).expect("map");
+        arena.copy_in(4090, b"across a page");
+        let mut back = [0; 13];
+        arena.copy_out(4090, &mut back);
+        assert_eq!(&back, b"across a page");
+    }
+
+    #[test]
+    #[should_panic(expected = "outside the arena")]
+    fn arena_refuses_a_range_outside() {
+        Arena::new(&file(4096), 4096).expect("map").copy_in(4095, &[1, 2]);
+    }
+
+    #[test]
+    fn buffers_do_not_overlap() {
+        let mut bufs = IoBuf::carve(&file(3 * 4096), 3, 4096).expect("map");
+        for (i, buf) in bufs.iter_mut().enumerate() {
+            buf.fill(i as u8 + 1);
+        }
+        assert!(bufs.iter().enumerate().all(|(i, b)| b.iter().all(|&x| x == i as u8 + 1)));
+    }
+}

@@ -1,0 +1,6 @@
+//! The kernel's face, and the only module that may say `unsafe`.
+//!
+//! Rule for adding to it: what goes in here is a thing the kernel or the hardware shares with us (mappings, rings,
+//! process attributes), with an interface that safe code cannot misuse. Everything that decides stays outside.
+
+pub mod map;
