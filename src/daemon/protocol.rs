@@ -1,0 +1,175 @@
+//! The control socket's language: one JSON object on a line each way, then the connection ends.
+
+use crate::error::{StartError, StartResult};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest line either side accepts; a status is about 4 KiB.
+pub const LINE_BYTES_MAX: u64 = 256 << 10;
+/// How long either side waits for the other's line.
+pub const LINE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What a client may ask.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Request {
+    /// Describe yourself.
+    Status,
+    /// Delete the device and end, unless it is in use.
+    Stop,
+}
+
+/// What the service answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// Answer to [`Request::Status`].
+    Status(Box<Status>),
+    /// The service goes away now; the process is gone when its socket is.
+    Stopping,
+    /// It will not, and why, and what to do.
+    Refused {
+        /// One line for a person.
+        message: String,
+    },
+}
+
+/// Everything a service says of itself. Bytes and pages are exact counts; nothing is estimated.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Service name.
+    pub name: String,
+    /// Block device path.
+    pub device: String,
+    /// Device number.
+    pub id: u32,
+    /// Process id of the server.
+    pub pid: u32,
+    /// Version of the server.
+    pub version: String,
+    /// Release of the running kernel.
+    pub kernel: String,
+    /// `swap` or `null`.
+    pub target: String,
+    /// `lz4` or `none`.
+    pub codec: String,
+    /// Size of the device.
+    pub size_bytes: u64,
+    /// Hardware queues.
+    pub queues: u16,
+    /// Requests in flight per queue.
+    pub depth: u16,
+    /// Seconds since the device began to serve.
+    pub uptime_seconds: u64,
+    /// The kernel's use of the device as swap, absent when it is not a swap area.
+    pub swap: Option<SwapUse>,
+    /// RAM the service holds.
+    pub memory: MemoryUse,
+    /// What is stored.
+    pub pages: PageCounts,
+    /// Swap safety as read back from the kernel.
+    pub safety: Safety,
+    /// Block-layer settings that matter for swap.
+    pub block: Vec<BlockSetting>,
+    /// ublk features the driver offers and the device was given.
+    pub features: Vec<String>,
+    /// All counters by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// A line of /proc/swaps.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SwapUse {
+    /// Size of the swap area.
+    pub size_bytes: u64,
+    /// Slots the kernel has in use, as bytes.
+    pub used_bytes: u64,
+    /// Priority.
+    pub priority: i32,
+}
+
+/// RAM held, by purpose.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// Arena for stored pages, all of it resident.
+    pub pool_bytes: u64,
+    /// Slabs in use, whole slabs.
+    pub pool_used_bytes: u64,
+    /// Slot table, resident.
+    pub table_bytes: u64,
+    /// Request buffers, resident.
+    pub buffer_bytes: u64,
+    /// The server's resident set: everything above plus code, heap and stacks.
+    pub resident_bytes: u64,
+}
+
+/// Stored pages by kind.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PageCounts {
+    /// Slots that hold a page.
+    pub stored: u64,
+    /// Of these, same-filled: no pool memory.
+    pub same: u64,
+    /// Of these, lz4 objects.
+    pub lz4: u64,
+    /// Of these, uncompressed.
+    pub huge: u64,
+    /// Bytes of page data in the pool, without headers and rounding.
+    pub data_bytes: u64,
+}
+
+/// Swap safety as read back from the kernel.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Safety {
+    /// All memory is locked and resident.
+    pub memory_locked: bool,
+    /// PR_SET_IO_FLUSHER is on in every thread.
+    pub io_flusher: bool,
+    /// The process's oom_score_adj.
+    pub oom_score_adj: i32,
+    /// State lives on a tmpfs that is never swapped.
+    pub state_noswap: bool,
+    /// Heap calls made by queue threads after ready. Anything but zero is a defect.
+    pub queue_allocations: u64,
+}
+
+/// One block-layer or VM setting.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BlockSetting {
+    /// Its name, as below /sys/block/ublkbN/queue.
+    pub name: String,
+    /// Its value now.
+    pub value: String,
+    /// The value swap wants.
+    pub wanted: String,
+    /// Whether the value will do.
+    pub good: bool,
+}
+
+/// Sends `request` to the service behind `socket` and waits for its answer, at most [`LINE_WAIT_MAX`] a step.
+pub fn ask(socket: &Path, request: &Request) -> StartResult<Reply> {
+    let fail = |what: String| {
+        StartError::failure(
+            format!("{}: {what}", socket.display()),
+            "see `uswap list` for the services that run",
+        )
+    };
+    let mut stream =
+        UnixStream::connect(socket).map_err(|e| fail(format!("no service answers ({e})")))?;
+    let limits = stream
+        .set_read_timeout(Some(LINE_WAIT_MAX))
+        .and_then(|()| stream.set_write_timeout(Some(LINE_WAIT_MAX)));
+    limits.map_err(|e| fail(e.to_string()))?;
+    let mut line = serde_json::to_string(request).map_err(|e| fail(e.to_string()))?;
+    line.push('\n');
+    stream.write_all(line.as_bytes()).map_err(|e| fail(e.to_string()))?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(LINE_BYTES_MAX))
+        .read_line(&mut answer)
+        .map_err(|e| fail(format!("no answer ({e})")))?;
+    serde_json::from_str(&answer).map_err(|e| fail(format!("unreadable answer ({e})")))
+}
