@@ -19,4 +19,5 @@ pub mod limits;
 pub mod stats;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod ublk;
 pub mod units;
