@@ -3,8 +3,8 @@
 use crate::config::{CodecChoice, Settings, Target};
 use crate::error::{StartError, StartResult};
 use crate::limits::REQUEST_BYTES_MAX;
-use crate::store::Store;
-use crate::store::StoreCodec;
+use crate::store::{Store, StoreCodec};
+
 use crate::sys::map::{Arena, IoBuf, Words};
 use crate::sys::statefs::StateDir;
 use crate::units::{PAGE_SHIFT, PAGE_SIZE};

@@ -4,6 +4,7 @@ use super::protocol::{BlockSetting, MemoryUse, PageCounts, Safety, Status};
 use super::state::State;
 use super::usage;
 use crate::config::{CodecChoice, Settings, Target};
+use crate::limits::SLAB_BYTES;
 use crate::stats::Stats;
 use crate::sys::{guard, heap};
 use crate::ublk::{Features, ctrl, settings};
@@ -92,11 +93,13 @@ impl Sources<'_> {
     }
 
     fn memory(&self) -> MemoryUse {
-        let usage = self.state.store.as_ref().map(crate::store::Store::usage).unwrap_or_default();
+        let usage =
+            self.state.store.as_ref().map(crate::store::Store::pool_usage).unwrap_or_default();
         MemoryUse {
-            pool_bytes: usage.capacity_bytes,
-            pool_used_bytes: usage.used_bytes,
-            pool_side_bytes: usage.side_bytes,
+            pool_bytes: usage.slabs * SLAB_BYTES as u64,
+            pool_used_bytes: usage.slabs_used * SLAB_BYTES as u64,
+            object_bytes: usage.object_bytes,
+            bookkeeping_bytes: usage.bookkeeping_bytes,
             table_bytes: self.state.table_bytes,
             buffer_bytes: self.state.buffer_bytes,
             resident_bytes: resident_bytes().unwrap_or(0),

@@ -116,8 +116,8 @@ impl Handler for SwapHandler<'_> {
                     store.write(slot, page, stream, stats)?;
                 }
             }
-            Op::Discard => store.discard(request.first, request.count, stats),
-            Op::WriteZeroes => store.write_zeroes(request.first, request.count, stats),
+            Op::Discard => store.discard(request.first, request.count, stats)?,
+            Op::WriteZeroes => store.write_zeroes(request.first, request.count, stats)?,
             Op::Flush => {}
         }
         Ok(())
