@@ -1,3 +1,7 @@
 //! The `uswap` program: words in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    uswap::cli::main(std::env::args_os())
+}

@@ -44,7 +44,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
 /// `whole.fraction << shift`, or nothing if that is above 64 bits.
 fn scaled(whole: &str, fraction: &str, shift: u32) -> Option<u64> {
     let fraction = &fraction[..fraction.len().min(FRACTION_DIGITS_MAX)];
-    let whole: u128 = u64::from_str_radix(whole, 10).ok()?.into();
+    let whole: u128 = whole.parse::<u64>().ok()?.into();
     let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
     let bytes = (whole << shift) + (part << shift) / 10u128.pow(fraction.len() as u32);
     u64::try_from(bytes).ok()
