@@ -12,6 +12,7 @@
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
 //! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
 
+pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod daemon;

@@ -63,6 +63,11 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
     deleted.map_err(|e| cannot(&format!("delete device {id}"), &e))
 }
 
+/// Names of the features that the ublk driver of this machine offers.
+pub fn driver_features() -> StartResult<Vec<String>> {
+    Ok(Controller::open()?.features().names())
+}
+
 /// Makes the process fit to serve memory pressure, or says why it is not.
 fn protect(settings: &Settings, tell: Tell<'_>) -> StartResult<()> {
     let steps = [
