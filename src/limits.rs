@@ -13,6 +13,14 @@ pub const POOL_BYTES_MAX: u64 = 16 << 34;
 /// Largest queue depth. io_uring keeps the state of 128 commands per ring without allocating
 /// (Linux io_uring/uring_cmd.c and alloc_cache.h); beyond that a fetch would call kmalloc.
 pub const DEPTH_MAX: u16 = 128;
+/// Room in the pool that is resident ahead of need. Below the low mark the pool grows, up to the high mark. The low
+/// mark is about 10,000 pages at 1.6 KiB: what reclaim can push out while the kernel finds the next chunk, and for each of
+/// which it gets 4 KiB back.
+pub const RESERVE_LOW_BYTES: u64 = 16 << 20;
+/// Where growing stops; also what is resident from the start.
+pub const RESERVE_HIGH_BYTES: u64 = 32 << 20;
+/// How much the pool grows at a time: bounds how long the mapping lock is held.
+pub const GROW_BYTES: u64 = 2 << 20;
 /// Smallest queue depth: 6.12 wants two spare tags (see `ublk` settings) and nr_requests is at least 4.
 pub const DEPTH_MIN: u16 = 8;
 /// Default queue depth. WBT lets reclaim have about 16 swap writes in flight; the rest is for reads.
@@ -46,6 +54,8 @@ const _: () = assert!(SLAB_BYTES.is_multiple_of(PAGE_SIZE) && SLAB_BYTES / PAGE_
 const _: () = assert!(OBJECT_BYTES_MIN.is_multiple_of(Location::UNIT));
 const _: () = assert!(POOL_BYTES_MAX == (Location::UNIT as u64) << Location::BITS);
 const _: () = assert!(POOL_BYTES_MIN.is_multiple_of(SLAB_BYTES as u64));
+const _: () = assert!(RESERVE_LOW_BYTES + GROW_BYTES <= RESERVE_HIGH_BYTES);
+const _: () = assert!(GROW_BYTES.is_multiple_of(SLAB_BYTES as u64));
 const _: () = assert!(REQUEST_BYTES_MAX.is_multiple_of(PAGE_SIZE));
 const _: () = assert!(DEPTH_MIN <= DEPTH_DEFAULT && DEPTH_DEFAULT <= DEPTH_MAX);
 const _: () = assert!(DISCARD_BYTES_MAX >> SECTOR_SHIFT <= u32::MAX as u64);

@@ -11,7 +11,7 @@ use super::{CodecChoice, PRIORITY_DEFAULT, RUN_DIR_DEFAULT, Settings, Target, un
 use crate::error::{StartError, StartResult};
 use crate::limits::{
     DEPTH_DEFAULT, DEPTH_MAX, DEPTH_MIN, DEVICE_BYTES_MAX, DEVICE_BYTES_MIN, NAME_LEN_MAX,
-    POOL_BYTES_MAX, POOL_BYTES_MIN, QUEUES_MAX,
+    POOL_BYTES_MAX, POOL_BYTES_MIN, QUEUES_MAX, RESERVE_HIGH_BYTES,
 };
 use crate::units::PAGE_SIZE;
 use std::path::{Path, PathBuf};
@@ -175,33 +175,39 @@ fn bytes_between(flag: &str, bytes: u64, min: u64, max: u64) -> StartResult<u64>
     Ok(bytes)
 }
 
-/// Whether pool and table fit in RAM now: they are made present and locked before the device starts, and pushing
-/// everything else out to make room is what swap is there to avoid.
+/// Whether the service fits in RAM. Table and reserve are made present and locked before the device starts, so they
+/// must fit in what is available: pushing everything else out to make room is what swap is there to avoid. The pool
+/// grows to its size later, so that has to fit in RAM as such.
 fn fits(memory: Memory, size: u64, pool: u64, asked: bool) -> StartResult<()> {
     let table = size / PAGE * SLOT_BYTES;
+    let at_start = pool.min(RESERVE_HIGH_BYTES) + table + HEADROOM_BYTES;
     let need = pool + table + HEADROOM_BYTES;
-    let there = memory.available.min(memory.total);
-    if need <= there {
-        return Ok(());
-    }
-    let what = format!(
-        "larger than memory allows: pool {}, slot table {} and {} for the server need {}, but {} \
-         of {} are available",
-        human(pool),
-        human(table),
-        human(HEADROOM_BYTES),
-        human(need),
-        human(there),
-        human(memory.total),
-    );
-    let room = there.saturating_sub(table + HEADROOM_BYTES);
-    let room = room - room % (1 << 20);
-    let remedy = if room >= POOL_BYTES_MIN {
-        format!("use --pool {} or less", human(room).replace(".0", ""))
-    } else if table > there / 4 {
-        "use a smaller --size".into()
+    let (parts, head) = (human(table), human(HEADROOM_BYTES));
+    let (what, remedy) = if need > memory.total {
+        let room = memory.total.saturating_sub(table + HEADROOM_BYTES);
+        let room = room - room % (1 << 20);
+        let what = format!(
+            "larger than memory allows: pool {}, slot table {parts} and {head} for the server are {}, \
+             but this machine has {}",
+            human(pool),
+            human(need),
+            human(memory.total),
+        );
+        let fits = format!("use --pool {} or less", human(room).replace(".0", ""));
+        (what, if room >= POOL_BYTES_MIN { fits } else { "use a smaller --size".into() })
+    } else if at_start > memory.available {
+        let what = format!(
+            "larger than memory allows: slot table {parts}, {} of the pool and {head} for the server \
+             must be there at start, but {} of {} are available",
+            human(pool.min(RESERVE_HIGH_BYTES)),
+            human(memory.available),
+            human(memory.total),
+        );
+        let table_hurts = table > memory.available / 4;
+        let remedy = if table_hurts { "use a smaller --size" } else { "free some memory first" };
+        (what, remedy.into())
     } else {
-        "free some memory first".into()
+        return Ok(());
     };
     Err(if asked { StartError::usage(what, remedy) } else { StartError::failure(what, remedy) })
 }

@@ -1,12 +1,13 @@
 //! One device from the first fetch to the last abort: its queue threads, its start, its stop.
 
 use super::control::{self, Ending, Service, Socket};
+use super::grower::Growth;
 use super::protocol::Status;
 use super::state::State;
 use super::status::Sources;
 use super::usage;
 use super::worker::{Readiness, Worker};
-use super::{Tell, cannot, tolerate};
+use super::{Tell, cannot, cannot_lock, tolerate};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
 use crate::stats::Stats;
@@ -22,8 +23,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, Scope};
 use std::time::Instant;
 
-/// Stack of a queue thread: small, because all of it is locked. The deepest path (a store call) needs a few KiB.
-const QUEUE_STACK_BYTES: usize = 256 << 10;
+/// Stack of a thread: small, because all of it is locked. The deepest path (a store call) needs a few KiB.
+const STACK_BYTES: usize = 256 << 10;
 
 /// What the threads of one device share.
 #[derive(Clone, Copy)]
@@ -42,6 +43,8 @@ pub struct Context<'a> {
     pub char_device: &'a File,
     /// Rung by a queue thread that ends.
     pub gone: &'a Bell,
+    /// Growth of the pool.
+    pub growth: &'a Growth,
     /// The administrator's ear.
     pub tell: Tell<'a>,
 }
@@ -75,6 +78,7 @@ impl Context<'_> {
                 // already on its way out.
                 let _ = controller.stop_unused(self.id);
             }
+            self.growth.end();
             result
         })
     }
@@ -95,7 +99,7 @@ impl Context<'_> {
             let error = io::Error::other("PR_GET_IO_FLUSHER reads back 0");
             tolerate(self.settings, self.tell, cannot("make queue threads I/O flushers", &error))?;
         }
-        let memory_locked = self.lock_memory()?;
+        let memory_locked = self.verify_locked()?;
         controller.start(self.id)?;
         let depth = self.settings.depth;
         for (name, e) in block::apply(Path::new("/"), self.id, controller.features(), depth) {
@@ -104,13 +108,9 @@ impl Context<'_> {
         Ok(Safety { memory_locked, io_flusher })
     }
 
-    fn lock_memory(&self) -> StartResult<bool> {
-        let Err(e) = guard::lock_memory() else { return Ok(true) };
-        let error = StartError::failure(
-            format!("cannot lock all memory ({e})"),
-            "run with CAP_IPC_LOCK, or `ulimit -l unlimited` (LimitMEMLOCK=infinity in a unit)",
-        );
-        tolerate(self.settings, self.tell, error).map(|()| false)
+    fn verify_locked(&self) -> StartResult<bool> {
+        let Err(e) = guard::verify_locked() else { return Ok(true) };
+        tolerate(self.settings, self.tell, cannot_lock(&e)).map(|()| false)
     }
 
     fn spawn<'scope, 'env>(
@@ -131,20 +131,30 @@ impl Context<'_> {
                 char_device: self.char_device,
                 buffers: buffers.split_off(buffers.len() - depth),
                 store: self.state.store.as_ref(),
+                growth: self.growth,
                 stats: self.stats.queue(queue),
             };
             let (sender, gone) = (sender.clone(), self.gone);
-            thread::Builder::new()
-                .name(format!("uswap-q{}", queue.0))
-                .stack_size(QUEUE_STACK_BYTES)
-                .spawn_scoped(scope, move || {
-                    worker.run(&sender);
-                    gone.ring();
-                })
-                .map_err(|e| cannot("start a queue thread", &e))?;
+            spawn(scope, format!("uswap-q{}", queue.0), move || {
+                worker.run(&sender);
+                gone.ring();
+            })?;
+        }
+        if let Some(store) = &self.state.store {
+            let growth = self.growth;
+            spawn(scope, "uswap-grow".to_owned(), move || growth.run(store))?;
         }
         Ok(receiver)
     }
+}
+
+fn spawn<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: String,
+    body: impl FnOnce() + Send + 'scope,
+) -> StartResult<()> {
+    let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
+    builder.spawn_scoped(scope, body).map(drop).map_err(|e| cannot("start a thread", &e))
 }
 
 /// What was read back at start.
@@ -164,7 +174,7 @@ struct Running<'a> {
 
 impl Service for Running<'_> {
     fn status(&self) -> Status {
-        let Context { settings, id, queues, state, stats, .. } = *self.context;
+        let Context { settings, id, queues, state, stats, growth, .. } = *self.context;
         Sources {
             settings,
             id,
@@ -172,6 +182,7 @@ impl Service for Running<'_> {
             features: self.controller.features(),
             state,
             stats,
+            growth,
             memory_locked: self.safety.memory_locked,
             io_flusher: self.safety.io_flusher,
             since: self.since,

@@ -7,6 +7,7 @@
 
 mod control;
 mod device;
+mod grower;
 mod leftover;
 pub mod protocol;
 mod state;
@@ -25,6 +26,7 @@ use crate::ublk::{Controller, Features};
 use crate::units::SECTOR_SHIFT;
 use control::Socket;
 use device::Context;
+use grower::Growth;
 use state::State;
 use std::io;
 
@@ -54,8 +56,11 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
         controller.set_params(id, sectors)?;
         let stats = Stats::new(queues);
         let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
-        let (state, stats, char_device, gone) = (&state, &stats, &char_device, &gone);
-        let context = Context { settings, id, queues, state, stats, char_device, gone, tell };
+        let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
+        let (state, stats, char_device) = (&state, &stats, &char_device);
+        let (gone, growth) = (&gone, &growth);
+        let context =
+            Context { settings, id, queues, state, stats, char_device, gone, growth, tell };
         context.serve(&mut controller, buffers, &socket, &mut signals, ready)
     })();
     let deleted = controller.delete(id);
@@ -68,17 +73,23 @@ pub fn driver_features() -> StartResult<Vec<String>> {
     Ok(Controller::open()?.features().names())
 }
 
-/// Makes the process fit to serve memory pressure, or says why it is not.
+/// Makes the process fit to serve memory pressure, or says why it is not. Memory is locked from here on, so that
+/// whatever start-up makes is resident when it is made; [`guard::verify_locked`] checks it before the device starts.
 fn protect(settings: &Settings, tell: Tell<'_>) -> StartResult<()> {
     let steps = [
-        guard::set_quiet_memory().map_err(|e| ("turn core dumps and page merging off", e)),
-        guard::set_io_flusher().map_err(|e| ("become an I/O flusher (CAP_SYS_RESOURCE)", e)),
-        guard::set_oom_exempt().map_err(|e| ("leave the OOM killer's list (CAP_SYS_RESOURCE)", e)),
+        guard::set_quiet_memory().map_err(|e| cannot("turn core dumps and page merging off", &e)),
+        guard::set_io_flusher().map_err(|e| cannot("become an I/O flusher (CAP_SYS_RESOURCE)", &e)),
+        guard::set_oom_exempt().map_err(|e| cannot("leave the OOM killer's list", &e)),
+        guard::lock_memory().map_err(|e| cannot_lock(&e)),
     ];
-    for (what, e) in steps.into_iter().filter_map(Result::err) {
-        tolerate(settings, tell, cannot(what, &e))?;
-    }
-    Ok(())
+    steps.into_iter().filter_map(Result::err).try_for_each(|e| tolerate(settings, tell, e))
+}
+
+fn cannot_lock(e: &io::Error) -> StartError {
+    StartError::failure(
+        format!("cannot lock all memory ({e})"),
+        "run with CAP_IPC_LOCK, or `ulimit -l unlimited` (LimitMEMLOCK=infinity in a unit)",
+    )
 }
 
 /// With `--unsafe-no-lock`, a failed protection is only told.

@@ -95,12 +95,16 @@ pub struct SwapUse {
 /// RAM held, by purpose.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MemoryUse {
-    /// Arena for stored pages, all of it resident.
+    /// The most that the arena for stored pages may take.
     pub pool_bytes: u64,
+    /// What of it is resident now.
+    pub pool_resident_bytes: u64,
     /// Slabs in use, whole slabs.
     pub pool_used_bytes: u64,
     /// Objects in these slabs, headers and rounding included.
     pub object_bytes: u64,
+    /// Times that the kernel refused memory when the pool was to grow.
+    pub pool_growth_failures: u64,
     /// The pool's own bookkeeping, on the heap.
     pub bookkeeping_bytes: u64,
     /// Slot table, resident.

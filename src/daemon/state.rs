@@ -1,10 +1,12 @@
 //! The memory of a service: its private tmpfs, and in it the slot table, the arena and the request buffers.
+//! All of it is resident before the device starts, but for the part of the arena that the pool may grow to.
 
 use crate::config::{CodecChoice, Settings, Target};
 use crate::error::{StartError, StartResult};
-use crate::limits::REQUEST_BYTES_MAX;
+use crate::limits::{REQUEST_BYTES_MAX, RESERVE_HIGH_BYTES};
 use crate::store::{Store, StoreCodec};
 
+use crate::sys::guard;
 use crate::sys::map::{Arena, IoBuf, Words};
 use crate::sys::statefs::StateDir;
 use crate::units::{PAGE_SHIFT, PAGE_SIZE};
@@ -73,10 +75,8 @@ impl State {
                     .open("table", table)
                     .and_then(|f| Words::new(&f, slots as usize))
                     .map_err(fail)?;
-                let arena = files
-                    .open("arena", pool)
-                    .and_then(|f| Arena::new(&f, pool as usize))
-                    .map_err(fail)?;
+                let arena =
+                    files.open("arena", pool).and_then(|f| map_arena(&f, pool)).map_err(fail)?;
                 let codec = match settings.codec {
                     CodecChoice::Lz4 => StoreCodec::Lz4,
                     CodecChoice::None => StoreCodec::None,
@@ -96,6 +96,13 @@ impl State {
     pub fn note_device(&self, id: u32) -> io::Result<()> {
         self.dir.as_ref().map_or(Ok(()), |d| fs::write(d.path().join(DEVICE_FILE), id.to_string()))
     }
+}
+
+/// Maps the arena; its reserve is resident, the rest comes into being when the pool grows.
+fn map_arena(file: &fs::File, pool: u64) -> io::Result<Arena> {
+    let arena = guard::lock_on_fault(|| Arena::sparse(file, pool as usize))?;
+    arena.populate(RESERVE_HIGH_BYTES as usize)?;
+    Ok(arena)
 }
 
 /// Device number noted in a state directory.

@@ -1,11 +1,13 @@
 //! What the service says of itself, gathered when somebody asks.
 
+use super::grower::Growth;
 use super::protocol::{BlockSetting, MemoryUse, PageCounts, Safety, Status};
 use super::state::State;
 use super::usage;
 use crate::config::{CodecChoice, Settings, Target};
 use crate::limits::SLAB_BYTES;
 use crate::stats::Stats;
+use crate::store::Store;
 use crate::sys::{guard, heap};
 use crate::ublk::{Features, ctrl, settings};
 use std::collections::BTreeMap;
@@ -28,6 +30,8 @@ pub struct Sources<'a> {
     pub state: &'a State,
     /// Counters.
     pub stats: &'a Stats,
+    /// Growth of the pool.
+    pub growth: &'a Growth,
     /// Memory was locked and found resident.
     pub memory_locked: bool,
     /// Every thread read its IO_FLUSHER setting back.
@@ -93,12 +97,14 @@ impl Sources<'_> {
     }
 
     fn memory(&self) -> MemoryUse {
-        let usage =
-            self.state.store.as_ref().map(crate::store::Store::pool_usage).unwrap_or_default();
+        let store = self.state.store.as_ref();
+        let usage = store.map(Store::pool_usage).unwrap_or_default();
         MemoryUse {
-            pool_bytes: usage.slabs * SLAB_BYTES as u64,
+            pool_bytes: store.map_or(0, |s| s.pool().capacity_bytes()),
+            pool_resident_bytes: usage.slabs * SLAB_BYTES as u64,
             pool_used_bytes: usage.slabs_used * SLAB_BYTES as u64,
             object_bytes: usage.object_bytes,
+            pool_growth_failures: self.growth.failures.get(),
             bookkeeping_bytes: usage.bookkeeping_bytes,
             table_bytes: self.state.table_bytes,
             buffer_bytes: self.state.buffer_bytes,

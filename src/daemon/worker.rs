@@ -1,5 +1,6 @@
 //! Where requests meet the store: one thread per ublk queue.
 
+use super::grower::Growth;
 use crate::codec::Stream;
 use crate::error::IoError;
 use crate::stats::QueueStats;
@@ -41,6 +42,8 @@ pub struct Worker<'a> {
     pub buffers: Vec<IoBuf>,
     /// Where pages go; nowhere for the null target.
     pub store: Option<&'a Store>,
+    /// Growth of the pool.
+    pub growth: &'a Growth,
     /// Its counters.
     pub stats: &'a QueueStats,
 }
@@ -65,7 +68,8 @@ impl Worker<'_> {
         };
         let end = match self.store {
             Some(store) => {
-                self.serve(&mut ring, &mut SwapHandler { store, stream, stats: self.stats })
+                let (growth, stats) = (self.growth, self.stats);
+                self.serve(&mut ring, &mut SwapHandler { store, stream, growth, stats })
             }
             None => self.serve(&mut ring, &mut NullHandler { stats: self.stats }),
         };
@@ -98,12 +102,13 @@ impl Worker<'_> {
 struct SwapHandler<'a> {
     store: &'a Store,
     stream: Stream,
+    growth: &'a Growth,
     stats: &'a QueueStats,
 }
 
 impl Handler for SwapHandler<'_> {
     fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Result<(), IoError> {
-        let Self { store, stream, stats } = self;
+        let Self { store, stream, growth, stats } = self;
         count(request, stats);
         match request.op {
             Op::Read => {
@@ -112,9 +117,11 @@ impl Handler for SwapHandler<'_> {
                 }
             }
             Op::Write => {
-                for (slot, page) in request.slots().zip(pages(buffer)) {
-                    store.write(slot, page, stream, stats)?;
-                }
+                let mut slots = request.slots().zip(pages(buffer));
+                let written =
+                    slots.try_for_each(|(slot, page)| store.write(slot, page, stream, stats));
+                growth.ask_if_low(store);
+                written?;
             }
             Op::Discard => store.discard(request.first, request.count, stats)?,
             Op::WriteZeroes => store.write_zeroes(request.first, request.count, stats)?,

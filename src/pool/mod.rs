@@ -23,6 +23,8 @@ use crate::units::{Location, PAGE_SIZE, SlotIndex};
 use bits::SlabBits;
 use class::Class;
 use slabs::{Slabs, huge_index};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The slabs of one arena.
@@ -31,15 +33,59 @@ pub struct Pool {
     arena: Arena,
     bits: Box<[SlabBits]>,
     slabs: Mutex<Slabs>,
+    /// Free slabs, so that anybody may look without the lock.
+    free: AtomicU64,
 }
 
 impl Pool {
-    /// A pool of free slabs; what the arena holds is forgotten, and a tail shorter than a slab is not used.
-    /// Allocates the bookkeeping, about 0.25 % of the arena.
+    /// A pool of free slabs, as many as are resident; what the arena holds is forgotten, and a tail shorter than a
+    /// slab is not used. Allocates the bookkeeping, about 0.25 % of the arena.
     pub fn new(arena: Arena) -> Self {
         let count = arena.len() / SLAB_BYTES;
         let bits = (0..count).map(|_| SlabBits::default()).collect();
-        Self { arena, bits, slabs: Mutex::new(Slabs::new(count)) }
+        let pool =
+            Self { arena, bits, slabs: Mutex::new(Slabs::new(count)), free: AtomicU64::new(0) };
+        pool.add_resident();
+        pool
+    }
+
+    /// Makes up to `bytes` more of the arena resident and adds them; `false` if all of it is. Blocks while the kernel
+    /// finds the memory, without the lock: for a thread that may wait.
+    pub fn grow(&self, bytes: u64) -> io::Result<bool> {
+        let have = self.arena.resident();
+        if have / SLAB_BYTES == self.bits.len() {
+            return Ok(false);
+        }
+        self.arena.populate(have + bytes as usize)?;
+        self.add_resident();
+        Ok(true)
+    }
+
+    fn add_resident(&self) {
+        let mut slabs = self.slabs();
+        slabs.add(self.arena.resident() / SLAB_BYTES);
+        self.note_free(&slabs);
+    }
+
+    /// Bytes that the arena can grow to.
+    pub fn capacity_bytes(&self) -> u64 {
+        (self.bits.len() * SLAB_BYTES) as u64
+    }
+
+    /// Bytes in slabs that are resident and hold nothing. Does not take the lock.
+    pub fn free_bytes(&self) -> u64 {
+        self.free.load(Ordering::Relaxed) * SLAB_BYTES as u64
+    }
+
+    /// Bytes that are resident. Does not take the lock.
+    pub fn resident_bytes(&self) -> u64 {
+        self.arena.resident() as u64
+    }
+
+    #[inline]
+    fn note_free(&self, slabs: &Slabs) {
+        let usage = slabs.usage();
+        self.free.store(usage.slabs - usage.slabs_used, Ordering::Relaxed);
     }
 
     /// A panic elsewhere cannot have left the bookkeeping half done: its asserts come before its changes.
@@ -52,14 +98,19 @@ impl Pool {
     #[inline]
     pub fn alloc(&self, len: usize) -> Option<Location> {
         let class = Class::of(len);
-        self.slabs().take(&self.bits, class)
+        let mut slabs = self.slabs();
+        let taken = slabs.take(&self.bits, class);
+        self.note_free(&slabs);
+        taken
     }
 
     /// Gives an object back; an emptied slab is free at once. Panics if there is no object at `at`, so that a
     /// double free never becomes two slots in one object.
     #[inline]
     pub fn free(&self, at: Location) {
-        self.slabs().give(&self.bits, at);
+        let mut slabs = self.slabs();
+        slabs.give(&self.bits, at);
+        self.note_free(&slabs);
     }
 
     /// Writes `slot`'s data, as long as was asked of [`Pool::alloc`], into the object. Panics outside the arena.

@@ -22,7 +22,7 @@ struct Slab {
 /// How much is in the pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolUsage {
-    /// Slabs in the arena.
+    /// Slabs that are there: resident memory.
     pub slabs: u64,
     /// Slabs that hold at least one object.
     pub slabs_used: u64,
@@ -58,20 +58,24 @@ pub(super) fn huge_index(at: Location) -> (usize, usize) {
 }
 
 impl Slabs {
-    /// All of `count` slabs free. Allocates everything that will be needed.
+    /// Room for `count` slabs, of which none is there yet. Allocates everything that will be needed.
     pub(super) fn new(count: usize) -> Self {
         assert!(count < NONE as usize, "slab numbers have 32 bits");
         let slab = Slab { next: NONE, prev: NONE, used: 0, class: None, group: 0 };
         let slabs = vec![slab; count].into_boxed_slice();
-        let free = SlabSet::full(count);
+        let free = SlabSet::empty(count);
         let bytes = size_of_val::<[Slab]>(&slabs) + free.bytes() + size_of::<Self>();
         let bytes = bytes + count * size_of::<SlabBits>();
-        let usage = PoolUsage {
-            slabs: count as u64,
-            bookkeeping_bytes: bytes as u64,
-            ..PoolUsage::default()
-        };
+        let usage = PoolUsage { bookkeeping_bytes: bytes as u64, ..PoolUsage::default() };
         Self { slabs, heads: [[NONE; GROUPS]; CLASSES], free, usage }
+    }
+
+    /// Adds free slabs, up to `count` of them in all.
+    pub(super) fn add(&mut self, count: usize) {
+        for slab in self.usage.slabs as usize..count {
+            self.free.put(slab);
+        }
+        self.usage.slabs = self.usage.slabs.max(count as u64);
     }
 
     /// Takes a free object of `class`, from the fullest slab that has one; failing that from a new slab; failing
@@ -179,7 +183,8 @@ impl Slabs {
     pub(super) fn check(&self, bits: &[SlabBits]) {
         let mut sum = PoolUsage { object_bytes: 0, objects: 0, slabs_used: 0, ..self.usage };
         for (i, slab) in self.slabs.iter().enumerate() {
-            assert_eq!(slab.class.is_none(), self.free.contains(i), "slab {i}: free or not");
+            let free = slab.class.is_none() && (i as u64) < self.usage.slabs;
+            assert_eq!(free, self.free.contains(i), "slab {i}: free or not");
             let Some(class) = slab.class else { continue };
             let used = usize::from(slab.used);
             assert_eq!(bits[i].used(class.objects()), used);

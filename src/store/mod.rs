@@ -59,6 +59,11 @@ impl Store {
         self.pool.usage()
     }
 
+    /// The pool, for whoever makes it grow.
+    pub const fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// Whether `count` slots from `first` on exist.
     fn contains(&self, first: SlotIndex, count: u32) -> bool {
         first.index() + count as usize <= self.slots()

@@ -50,13 +50,42 @@ pub fn set_quiet_memory() -> io::Result<()> {
 
 const PR_SET_MEMORY_MERGE: libc::c_int = 67;
 
-/// Locks all memory, present and future, and checks that every mapping is locked and present.
-/// Blocks while the kernel brings pages in.
+/// Locks all memory, present and future. Blocks while the kernel brings pages in.
 pub fn lock_memory() -> io::Result<()> {
     let unlimited = Rlimit { current: None, maximum: None };
-    // Without CAP_SYS_RESOURCE the limit stays what it is, and mlockall is the judge.
+    // Without CAP_SYS_RESOURCE the limit stays what it is, and is judged below.
     let _ = rustix::process::setrlimit(Resource::Memlock, unlimited);
-    rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)?;
+    if let Some(limit) = rustix::process::getrlimit(Resource::Memlock).current
+        && !has_capability(CAP_IPC_LOCK)?
+    {
+        return Err(io::Error::other(format!("the limit on locked memory is {} KiB", limit >> 10)));
+    }
+    Ok(rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)?)
+}
+
+const CAP_IPC_LOCK: u32 = 14;
+
+fn has_capability(bit: u32) -> io::Result<bool> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+    Ok(mask.is_some_and(|mask| mask >> bit & 1 == 1))
+}
+
+/// Makes mappings while pages that come into being in them are locked, but none are made to. Only for memory that is
+/// brought in explicitly before anybody touches it. Call it while the process has one thread.
+pub fn lock_on_fault<T>(make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    // Where locking is not allowed at all, nothing is made resident either, and `verify_locked` says so later.
+    let locked = rustix::mm::mlockall(MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok();
+    let made = make();
+    if locked {
+        rustix::mm::mlockall(MlockAllFlags::FUTURE)?;
+    }
+    made
+}
+
+/// Checks that every mapping is locked and present, by the kernel's own list.
+pub fn verify_locked() -> io::Result<()> {
     match unlocked_mapping(&fs::read_to_string("/proc/self/smaps")?) {
         None => Ok(()),
         Some(what) => Err(io::Error::other(format!("not locked or not resident: {what}"))),
@@ -81,7 +110,9 @@ fn unlocked_mapping(smaps: &str) -> Option<&str> {
                 // VM_SPECIAL mappings (rings, descriptors) are kernel memory that mlock itself skips; without read
                 // access there is nothing to fault in (guard pages).
                 let exempt = ["io", "pf", "mm", "de"].into_iter().any(flags) || !flags("rd");
-                if !exempt && !head.contains("[v") && (!flags("lo") || resident < size) {
+                // Locked on fault (lf): what is in use was brought in explicitly.
+                let absent = resident < size && !flags("lf");
+                if !exempt && !head.contains("[v") && (!flags("lo") || absent) {
                     return Some(head);
                 }
             }
@@ -125,6 +156,12 @@ mod tests {
     #[test]
     fn a_mapping_that_is_not_locked_is_found() {
         assert!(unlocked_mapping(&LOCKED.replace(" lo", "")).is_some());
+    }
+
+    #[test]
+    fn a_mapping_that_is_filled_explicitly_need_not_be_resident() {
+        let text = LOCKED.replace("Rss: 4", "Rss: 0").replace(" lo", " lo lf");
+        assert_eq!(unlocked_mapping(&text), None);
     }
 
     #[test]

@@ -5,12 +5,12 @@
 //! and out. Who may touch which bytes when is the pool's and the slot lock's business; a violation gives wrong
 //! bytes (which the object header and the decoder catch), not a wild access, since every range is checked.
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Maps the first `len` bytes of `file`, shared, every page present when this returns. Blocks while the kernel
 /// finds the memory.
@@ -19,15 +19,47 @@ fn map_populated(file: &File, len: usize) -> io::Result<MmapRaw> {
 }
 
 /// The arena: bytes addressed by offset, so that nothing in it depends on where it is mapped.
+///
+/// Contract: only its first [`Arena::resident`] bytes may be used. Beyond them there is no memory yet, and a touch would
+/// allocate where nobody may wait.
 #[derive(Debug)]
 pub struct Arena {
     map: MmapRaw,
+    resident: AtomicUsize,
+    growing: Mutex<()>,
 }
 
 impl Arena {
     /// Maps `len` bytes of `file` as an arena and makes every page present.
     pub fn new(file: &File, len: usize) -> io::Result<Self> {
-        Ok(Self { map: map_populated(file, len)? })
+        let arena = Self::sparse(file, len)?;
+        arena.populate(len)?;
+        Ok(arena)
+    }
+
+    /// Maps `len` bytes of `file` as an arena of which nothing is resident yet.
+    pub fn sparse(file: &File, len: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(len).map_raw(file)?;
+        Ok(Self { map, resident: AtomicUsize::new(0), growing: Mutex::new(()) })
+    }
+
+    /// Makes the first `len` bytes resident (`len` in whole pages), if they are not. Blocks while the kernel finds the
+    /// memory, and holds the mapping lock for reading meanwhile, so ask for little at a time. On an error what was
+    /// resident before still is.
+    pub fn populate(&self, len: usize) -> io::Result<()> {
+        let _alone = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let have = self.resident();
+        let want = len.min(self.len());
+        if want > have {
+            self.map.advise_range(Advice::PopulateWrite, have, want - have)?;
+            self.resident.store(want, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Bytes from the start that are in RAM and may be used.
+    pub fn resident(&self) -> usize {
+        self.resident.load(Ordering::Acquire)
     }
 
     /// Size in bytes.
@@ -154,6 +186,17 @@ mod tests {
         let mut back = [0; 13];
         arena.copy_out(4090, &mut back);
         assert_eq!(&back, b"across a page");
+    }
+
+    #[test]
+    fn an_arena_becomes_resident_from_the_start() {
+        let arena = Arena::sparse(&file(16384), 16384).expect("map");
+        assert_eq!(arena.resident(), 0);
+        arena.populate(8192).expect("memory");
+        arena.populate(4096).expect("nothing to do");
+        assert_eq!(arena.resident(), 8192);
+        arena.populate(1 << 30).expect("as much as there is");
+        assert_eq!(arena.resident(), 16384);
     }
 
     #[test]

@@ -79,6 +79,18 @@ impl Bell {
         // An eventfd write fails only when the counter would overflow, and then the bell rings already.
         let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
     }
+
+    /// Sleeps until it rings, and silences it.
+    pub fn wait(&self) -> io::Result<()> {
+        let mut count = [0; 8];
+        loop {
+            match rustix::io::read(&self.fd, &mut count) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
 }
 
 impl AsFd for Bell {
