@@ -40,7 +40,7 @@ pub const OBJECT_BYTES_MIN: usize = 64;
 /// Bytes before each compressed object that name its slot.
 pub const OBJECT_HEADER_BYTES: usize = 4;
 /// Longest compressed page that is kept compressed: beyond it the size class is the page itself.
-pub const HUGE_BYTES: usize = (SLAB_BYTES / 9 & !15) - OBJECT_HEADER_BYTES;
+pub const HUGE_BYTES: usize = ((SLAB_BYTES / 9) & !15) - OBJECT_HEADER_BYTES;
 
 const _: () = assert!(SLAB_BYTES.is_multiple_of(PAGE_SIZE) && SLAB_BYTES / PAGE_SIZE == 8);
 const _: () = assert!(OBJECT_BYTES_MIN.is_multiple_of(Location::UNIT));

@@ -9,7 +9,7 @@
 //! the pool from the table does not see.
 //!
 //! No call here allocates, logs, waits for I/O or panics because of what was written or read; all of them may be
-//! called from any thread, each with its own [`Stream`] and its own counters.
+//! called from any thread, each with its own [`Stream`](crate::codec::Stream) and its own counters.
 
 mod check;
 mod discard;
@@ -18,7 +18,6 @@ mod write;
 
 pub use check::CheckReport;
 
-use crate::codec::Stream;
 use crate::pool::{Pool, PoolUsage};
 use crate::stats::QueueStats;
 use crate::sys::map::{Arena, Words};

@@ -1,6 +1,7 @@
 //! The verbs one by one; `tests/model.rs` has the long runs.
 
 use super::*;
+use crate::codec::Stream;
 use crate::error::IoError;
 use crate::units::Page;
 
