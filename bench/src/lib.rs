@@ -1,3 +1,3 @@
-//! What the measuring programs share.
+//! Shared parts of uswap's measuring programs.
 
 pub mod corpus;

@@ -1,0 +1,340 @@
+//! How much the store costs beside the compressor alone: `Store::write` and `Store::read` against lz4_flex's
+//! `compress_into_with_table` and `decompress_into`, on the same pages in the same order, in interleaved rounds of one run.
+//!
+//! The bare side keeps its results as a store has to: each page is compressed straight into an output area of its
+//! own (as large as lz4_flex asks for) and its length is noted. It does not look for same-filled pages, does not
+//! pack, and decompresses from those areas. With `--bare-output reused` it does less than a store can: every page is
+//! compressed into the same buffer and forgotten, and decompression reads objects that were packed before. Both sides read into the same buffers, which are spoilt before and
+//! compared with the source after every timed pass, outside the timing. From the second round on the store overwrites
+//! slots, so that its side includes freeing.
+
+use clap::{Parser, ValueEnum};
+use lz4_flex::block::{
+    CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
+};
+use serde::Serialize;
+use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+use uswap::codec::Stream;
+use uswap::stats::QueueStats;
+use uswap::store::{Store, StoreCodec};
+use uswap::sys::map::{Arena, Words};
+use uswap::units::{PAGE_SIZE, Page, SlotIndex};
+
+/// Bytes between the bare side's output areas.
+const STRIDE: usize = get_maximum_output_size(PAGE_SIZE).next_multiple_of(64);
+
+#[derive(Parser)]
+#[command(about = "Measures the store against bare lz4_flex on captured pages")]
+struct Args {
+    /// Files of raw 4 KiB pages
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Rounds; the median counts
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(7..))]
+    rounds: u32,
+    /// Threads, each with all the pages and slots of its own, in one store
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: u16,
+    /// lz4_flex's table on the bare side; the store uses the large one
+    #[arg(long, value_enum, default_value_t = Table::Large)]
+    bare_table: Table,
+    /// Where the bare side compresses to
+    #[arg(long, value_enum, default_value_t = Output::Kept)]
+    bare_output: Output,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Table {
+    Small,
+    Large,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Kept,
+    Reused,
+}
+
+/// Medians of the rounds, in microseconds per page and as ratios of bare time to store time, and where the bytes went, for one set of pages.
+#[derive(Serialize)]
+struct Row {
+    set: String,
+    pages: usize,
+    threads: usize,
+    bare_compress_us: f64,
+    store_write_us: f64,
+    store_ratio: f64,
+    bare_decompress_us: f64,
+    store_read_us: f64,
+    load_ratio: f64,
+    bytes_per_page: BytesPerPage,
+}
+
+#[derive(Serialize)]
+struct BytesPerPage {
+    data: f64,
+    header: f64,
+    rounding: f64,
+    partial_slabs: f64,
+    slot: f64,
+    total: f64,
+    /// Private bookkeeping for the slabs in use; comes on top of the total.
+    bookkeeping: f64,
+}
+
+/// What one thread works with.
+struct Worker {
+    table: CompressTable,
+    output: Output,
+    bare: Vec<u8>,
+    /// Where in `bare` each page's object is.
+    objects: Vec<Range<usize>>,
+    /// With [`Output::Reused`], what every page is compressed to.
+    scratch: Vec<u8>,
+    stream: Stream,
+    stats: QueueStats,
+    out: Vec<Page>,
+    first: u32,
+}
+
+impl Worker {
+    fn new(index: usize, pages: &[Page], args: &Args) -> Self {
+        let table = match args.bare_table {
+            Table::Small => CompressTable::small(),
+            Table::Large => CompressTable::large(),
+        };
+        let mut worker = Self {
+            table,
+            output: args.bare_output,
+            bare: vec![1; pages.len() * STRIDE],
+            objects: (0..pages.len()).map(|i| i * STRIDE..i * STRIDE).collect(),
+            scratch: vec![1; STRIDE],
+            stream: Stream::new(),
+            stats: QueueStats::default(),
+            out: vec![[0xa5; PAGE_SIZE]; pages.len()],
+            first: (index * pages.len()) as u32,
+        };
+        if worker.output == Output::Reused {
+            worker.pack(pages);
+        }
+        worker
+    }
+
+    /// Compresses the pages to `bare`, one object right after the other.
+    fn pack(&mut self, pages: &[Page]) {
+        let mut start = 0;
+        for (page, object) in pages.iter().zip(&mut self.objects) {
+            let len = compress_into_with_table(page, &mut self.bare[start..], &mut self.table)
+                .expect("room");
+            *object = start..start + len;
+            start += len;
+        }
+    }
+
+    fn bare_compress(&mut self, pages: &[Page]) {
+        if self.output == Output::Reused {
+            for page in pages {
+                let len = compress_into_with_table(page, &mut self.scratch, &mut self.table);
+                std::hint::black_box(len.expect("room"));
+            }
+            return;
+        }
+        let areas = self.bare.chunks_exact_mut(STRIDE);
+        for ((page, area), object) in pages.iter().zip(areas).zip(&mut self.objects) {
+            let len = compress_into_with_table(page, area, &mut self.table).expect("room");
+            object.end = object.start + len;
+        }
+    }
+
+    fn bare_decompress(&mut self) {
+        for (page, object) in self.out.iter_mut().zip(&self.objects) {
+            decompress_into(&self.bare[object.clone()], page).expect("just compressed");
+        }
+    }
+
+    fn store_write(&mut self, store: &Store, pages: &[Page]) {
+        for (slot, page) in (self.first..).zip(pages) {
+            store.write(SlotIndex(slot), page, &mut self.stream, &self.stats).expect("room");
+        }
+    }
+
+    fn store_read(&mut self, store: &Store) {
+        for (slot, page) in (self.first..).zip(&mut self.out) {
+            store.read(SlotIndex(slot), page, &mut self.stream, &self.stats).expect("written");
+        }
+    }
+
+    fn spoil(&mut self) {
+        self.out.iter_mut().for_each(|p| p.fill(0xa5));
+    }
+}
+
+/// Runs `work` for every worker at once and returns the time from the first start to the last end.
+fn timed(workers: &mut [Worker], work: impl Fn(&mut Worker) + Sync) -> Duration {
+    let barrier = Barrier::new(workers.len());
+    let run = |worker: &mut Worker| {
+        barrier.wait();
+        let start = Instant::now();
+        work(worker);
+        (start, Instant::now())
+    };
+    let spans: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            workers.iter_mut().map(|worker| scope.spawn(|| run(worker))).collect();
+        threads.into_iter().map(|t| t.join().expect("worker")).collect()
+    });
+    let start = spans.iter().map(|s| s.0).min().expect("a worker");
+    let end = spans.iter().map(|s| s.1).max().expect("a worker");
+    end - start
+}
+
+/// A zeroed file in memory. A memfd lies in shmem as the service's tmpfs files do.
+fn memory_file(bytes: usize) -> File {
+    let fd = rustix::fs::memfd_create("engine", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+    let file = File::from(fd);
+    file.set_len(bytes as u64).expect("memory for the arena");
+    file
+}
+
+fn make_store(slots: usize) -> Store {
+    let table = Words::new(&memory_file(slots * 8), slots).expect("map the table");
+    let arena_bytes = (slots * PAGE_SIZE * 9 / 8).next_multiple_of(1 << 20) + (16 << 20);
+    let arena = Arena::new(&memory_file(arena_bytes), arena_bytes).expect("map the arena");
+    Store::new(table, arena, StoreCodec::Lz4)
+}
+
+/// Seconds of each pass: bare compress, store write, bare decompress, store read.
+fn round(store: &Store, workers: &mut [Worker], pages: &[Page], bare_first: bool) -> [f64; 4] {
+    let mut seconds = [0.0; 4];
+    let order = if bare_first { [0, 1, 2, 3] } else { [1, 0, 3, 2] };
+    for pass in order {
+        workers.iter_mut().for_each(Worker::spoil);
+        let took = match pass {
+            0 => timed(workers, |w| w.bare_compress(pages)),
+            1 => timed(workers, |w| w.store_write(store, pages)),
+            2 => timed(workers, Worker::bare_decompress),
+            _ => timed(workers, |w| w.store_read(store)),
+        };
+        if pass >= 2 {
+            let same = workers.iter().all(|w| w.out == pages);
+            assert!(same, "pass {pass} read a page that was not written");
+        }
+        seconds[pass] = took.as_secs_f64();
+    }
+    seconds
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn measure(set: String, pages: &[Page], args: &Args) -> Row {
+    let threads = usize::from(args.threads);
+    let store = make_store(pages.len() * threads);
+    let mut workers: Vec<_> = (0..threads).map(|i| Worker::new(i, pages, args)).collect();
+    let rounds: Vec<_> =
+        (0..args.rounds).map(|i| round(&store, &mut workers, pages, i % 2 == 0)).collect();
+    let us =
+        |pass: usize| median(rounds.iter().map(|r| r[pass]).collect()) * 1e6 / pages.len() as f64;
+    let ratio =
+        |bare: usize, ours: usize| median(rounds.iter().map(|r| r[bare] / r[ours]).collect());
+    store.check().expect("a consistent store");
+    Row {
+        set,
+        pages: pages.len(),
+        threads,
+        bare_compress_us: us(0),
+        store_write_us: us(1),
+        store_ratio: ratio(0, 1),
+        bare_decompress_us: us(2),
+        store_read_us: us(3),
+        load_ratio: ratio(2, 3),
+        bytes_per_page: bytes_per_page(&store),
+    }
+}
+
+fn bytes_per_page(store: &Store) -> BytesPerPage {
+    let report = store.check().expect("a consistent store");
+    let usage = store.pool_usage();
+    let slots = store.slots() as f64;
+    let slab_bytes = (usage.slabs_used * uswap::limits::SLAB_BYTES as u64) as f64;
+    let header = (report.slots_lz4 * uswap::limits::OBJECT_HEADER_BYTES as u64) as f64;
+    let (data, objects) = (report.stored_bytes as f64, usage.object_bytes as f64);
+    let bookkeeping = usage.bookkeeping_bytes as f64 / usage.slabs as f64;
+    BytesPerPage {
+        data: data / slots,
+        header: header / slots,
+        rounding: (objects - data - header) / slots,
+        partial_slabs: (slab_bytes - objects) / slots,
+        slot: 8.0,
+        total: slab_bytes / slots + 8.0,
+        bookkeeping: bookkeeping * usage.slabs_used as f64 / slots,
+    }
+}
+
+fn print(rows: &[Row]) {
+    println!(
+        "{:<16} {:>7} {:>2} | {:>7} {:>7} {:>6} | {:>7} {:>7} {:>6} | bytes per page",
+        "set", "pages", "th", "compr", "write", "ratio", "decomp", "read", "ratio"
+    );
+    for r in rows {
+        let b = &r.bytes_per_page;
+        println!(
+            "{:<16} {:>7} {:>2} | {:>7.3} {:>7.3} {:>6.3} | {:>7.3} {:>7.3} {:>6.3} | \
+             {:.1} = data {:.1} + header {:.1} + rounding {:.1} + partial {:.1} + slot {:.0}; \
+             bookkeeping {:.1}",
+            r.set,
+            r.pages,
+            r.threads,
+            r.bare_compress_us,
+            r.store_write_us,
+            r.store_ratio,
+            r.bare_decompress_us,
+            r.store_read_us,
+            r.load_ratio,
+            b.total,
+            b.data,
+            b.header,
+            b.rounding,
+            b.partial_slabs,
+            b.slot,
+            b.bookkeeping
+        );
+    }
+    println!(
+        "microseconds per page and thread, medians; ratio: median of each round's bare time / store time"
+    );
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let (mut rows, mut all) = (Vec::new(), Vec::new());
+    for path in &args.files {
+        let pages = match uswap_bench::corpus::read(path) {
+            Ok(pages) => pages,
+            Err(error) => {
+                eprintln!("engine: {}: {error}", path.display());
+                return ExitCode::FAILURE;
+            }
+        };
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        rows.push(measure(name, &pages, &args));
+        all.extend(pages);
+    }
+    rows.push(measure("overall".to_owned(), &all, &args));
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&rows).expect("plain numbers"));
+    } else {
+        print(&rows);
+    }
+    ExitCode::SUCCESS
+}

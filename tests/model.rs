@@ -1,0 +1,241 @@
+//! The store against a plain map: random operations in one thread, and many threads that read each other's slots.
+
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use uswap::codec::Stream;
+use uswap::error::IoError;
+use uswap::limits::SLAB_BYTES;
+use uswap::stats::{QueueStats, Stats};
+use uswap::store::{Store, StoreCodec};
+use uswap::sys::map::{Arena, Words};
+use uswap::units::{PAGE_SIZE, Page, QueueId, SlotIndex};
+
+const SLOTS: u32 = 96;
+
+fn store(slots: u32, slabs: usize, codec: StoreCodec) -> Store {
+    let file = |len: usize| {
+        let file = tempfile::tempfile().expect("temporary file");
+        file.set_len(len as u64).expect("size");
+        file
+    };
+    let words = slots as usize;
+    let table = Words::new(&file(words * 8), words).expect("map");
+    let arena = slabs * SLAB_BYTES;
+    Store::new(table, Arena::new(&file(arena), arena).expect("map"), codec)
+}
+
+/// A page of which the first `random` bytes do not compress and the rest is a short period.
+fn page(seed: u64, random: usize) -> Page {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    std::array::from_fn(|i| {
+        if i >= random {
+            return (i % 13) as u8 ^ seed as u8;
+        }
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write { slot: u32, seed: u64, random: usize },
+    WriteSame { slot: u32, word: u64 },
+    Read { slot: u32 },
+    Discard { first: u32, count: u32 },
+    WriteZeroes { first: u32, count: u32 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let slot = 0..SLOTS;
+    let word = prop_oneof![
+        Just(0u64),
+        any::<u64>(),
+        any::<u32>().prop_map(u64::from),
+        any::<u8>().prop_map(|b| u64::from_ne_bytes([b; 8])),
+    ];
+    let random = prop_oneof![4 => 0..=PAGE_SIZE, 1 => Just(PAGE_SIZE), 1 => 3500..3700usize];
+    prop_oneof![
+        6 => (slot.clone(), any::<u64>(), random)
+            .prop_map(|(slot, seed, random)| Step::Write { slot, seed, random }),
+        2 => (slot.clone(), word).prop_map(|(slot, word)| Step::WriteSame { slot, word }),
+        4 => slot.clone().prop_map(|slot| Step::Read { slot }),
+        1 => (slot.clone(), 0..20u32).prop_map(|(first, count)| Step::Discard { first, count }),
+        1 => (slot, 0..4u32).prop_map(|(first, count)| Step::WriteZeroes { first, count }),
+    ]
+}
+
+/// The store, the map it should behave like, and what the counters should say.
+struct Pair {
+    store: Store,
+    model: HashMap<u32, Page>,
+    stream: Stream,
+    stats: QueueStats,
+    refused: u64,
+}
+
+impl Pair {
+    fn write(&mut self, slot: u32, page: Page) {
+        match self.store.write(SlotIndex(slot), &page, &mut self.stream, &self.stats) {
+            Ok(()) => drop(self.model.insert(slot, page)),
+            Err(error) => {
+                assert_eq!(error, IoError::Full);
+                self.refused += 1;
+            }
+        }
+    }
+
+    fn read(&mut self, slot: u32) {
+        let mut page = [0xee; PAGE_SIZE];
+        self.store
+            .read(SlotIndex(slot), &mut page, &mut self.stream, &self.stats)
+            .expect("every slot is readable");
+        assert_eq!(page, *self.model.get(&slot).unwrap_or(&[0; PAGE_SIZE]), "slot {slot}");
+    }
+
+    fn empty(&mut self, first: u32, count: u32, result: Result<(), IoError>) {
+        if first + count > SLOTS {
+            assert_eq!(result, Err(IoError::Invalid));
+            return;
+        }
+        assert_eq!(result, Ok(()));
+        self.model.retain(|slot, _| !(first..first + count).contains(slot));
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Write { slot, seed, random } => self.write(slot, page(seed, random)),
+            Step::WriteSame { slot, word } => {
+                let mut page = [0; PAGE_SIZE];
+                page.as_chunks_mut::<8>().0.fill(word.to_ne_bytes());
+                self.write(slot, page);
+            }
+            Step::Read { slot } => self.read(slot),
+            Step::Discard { first, count } => {
+                let result = self.store.discard(SlotIndex(first), count, &self.stats);
+                self.empty(first, count, result);
+            }
+            Step::WriteZeroes { first, count } => {
+                let result = self.store.write_zeroes(SlotIndex(first), count, &self.stats);
+                self.empty(first, count, result);
+            }
+        }
+    }
+
+    fn finish(mut self) {
+        (0..SLOTS).for_each(|slot| self.read(slot));
+        agree(&self.store, [&self.stats]);
+        let stored =
+            self.stats.slots_same.get() + self.stats.slots_lz4.get() + self.stats.slots_huge.get();
+        assert_eq!(stored, self.model.len() as u64);
+        assert_eq!(self.stats.write_full_pages.get(), self.refused);
+        self.store.discard(SlotIndex(0), SLOTS, &self.stats).expect("all slots");
+        assert_eq!(self.store.pool_usage().slabs_used, 0);
+    }
+}
+
+/// The table, the pool and the counters tell the same.
+fn agree<'a>(store: &Store, stats: impl IntoIterator<Item = &'a QueueStats>) {
+    let report = store.check().expect("a consistent store");
+    let found = [report.slots_same, report.slots_lz4, report.slots_huge, report.stored_bytes];
+    let mut counted = [0u64; 4];
+    for s in stats {
+        let changes = [&s.slots_same, &s.slots_lz4, &s.slots_huge, &s.stored_bytes];
+        for (sum, change) in counted.iter_mut().zip(changes) {
+            *sum = sum.wrapping_add(change.get());
+        }
+    }
+    assert_eq!(counted, found);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn the_store_behaves_like_a_map(
+        steps in proptest::collection::vec(step(), 1..1200),
+        slabs in 1..9usize,
+        compress: bool,
+    ) {
+        let codec = if compress { StoreCodec::Lz4 } else { StoreCodec::None };
+        let mut pair = Pair {
+            store: store(SLOTS, slabs, codec),
+            model: HashMap::new(),
+            stream: Stream::new(),
+            stats: QueueStats::default(),
+            refused: 0,
+        };
+        steps.into_iter().for_each(|step| pair.apply(step));
+        pair.finish();
+    }
+}
+
+const THREADS: u32 = 4;
+const ROUNDS: u64 = 4000;
+
+/// A page that says in its first bytes whose it is; the rest follows from that, so that a torn page shows.
+fn stamped(slot: u32, round: u64) -> Page {
+    let random = match round % 4 {
+        0 => PAGE_SIZE,
+        r => 300 * r as usize + slot as usize % 7 * 100,
+    };
+    let mut page = page(u64::from(slot) << 32 | round, random);
+    page[..4].copy_from_slice(&slot.to_le_bytes());
+    page[8..16].copy_from_slice(&round.to_le_bytes());
+    page
+}
+
+fn check_stamp(slot: u32, found: &Page) {
+    if *found == [0; PAGE_SIZE] {
+        return; // Never written, or discarded.
+    }
+    let round = u64::from_le_bytes(found[8..16].try_into().expect("eight bytes"));
+    assert!(*found == stamped(slot, round), "slot {slot}: not a page ever written to it");
+}
+
+fn work(store: &Store, stats: &QueueStats, thread: u32, running: &AtomicBool) {
+    let (mut stream, mut page) = (Stream::new(), [0; PAGE_SIZE]);
+    for round in 0..ROUNDS {
+        let own = thread + THREADS * (round as u32 * 7 % (SLOTS / THREADS));
+        if round % 11 == 0 {
+            store.discard(SlotIndex(own), 1, stats).expect("in range");
+        } else {
+            match store.write(SlotIndex(own), &stamped(own, round), &mut stream, stats) {
+                Ok(()) | Err(IoError::Full) => {}
+                Err(error) => panic!("write: {error:?}"),
+            }
+        }
+        for offset in [0, 1, 13] {
+            let slot = (own + offset) % SLOTS;
+            store.read(SlotIndex(slot), &mut page, &mut stream, stats).expect("readable");
+            check_stamp(slot, &page);
+        }
+    }
+    running.store(false, Ordering::Relaxed);
+}
+
+#[test]
+fn readers_see_only_pages_that_were_written_to_the_slot() {
+    // Six slabs are not enough for 96 pages, so that refusals happen too.
+    let store = store(SLOTS, 6, StoreCodec::Lz4);
+    let stats = Stats::new(THREADS as u16 + 1);
+    let running = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let stats = stats.queue(QueueId(thread as u16));
+            let (store, running) = (&store, &running);
+            scope.spawn(move || work(store, stats, thread, running));
+        }
+        // The first thread's slots over and over, so that readers and the writer meet on one slot.
+        let reader = stats.queue(QueueId(THREADS as u16));
+        let (mut stream, mut page) = (Stream::new(), [0; PAGE_SIZE]);
+        while running.load(Ordering::Relaxed) {
+            for slot in (0..SLOTS).step_by(THREADS as usize) {
+                store.read(SlotIndex(slot), &mut page, &mut stream, reader).expect("readable");
+                check_stamp(slot, &page);
+            }
+        }
+    });
+    agree(&store, (0..=THREADS as u16).map(|q| stats.queue(QueueId(q))));
+}
