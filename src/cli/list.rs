@@ -15,7 +15,7 @@ const NUMBERS: [usize; 5] = [2, 5, 6, 7, 8];
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-POOL    RAM taken for stored pages so far
+POOL    most RAM that stored pages may take
 DATA    what the stored pages were before compression
 STORED  how much of the pool they fill, rounding and headers included
 RATIO   DATA / STORED

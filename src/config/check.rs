@@ -1,9 +1,9 @@
 //! Words to [`Settings`]: defaults, limits, and whether the machine has the memory.
 //!
-//! Defaults, for a laptop and no flags: the pool is a quarter of RAM and at most 4 GiB, because in this version it is
-//! wholly resident from the start, used or not; the device is three times the pool, because lz4 usually stores
-//! program memory at 2.5 to 3 to one, so a full device and a full pool come at about the same time. A larger device
-//! would promise room that is not there, a smaller one would leave locked memory idle.
+//! Defaults, for a laptop and no flags: the pool is a quarter of RAM and at most 4 GiB, because in this version it
+//! grows with need but does not shrink; the device is three times the pool, because lz4 usually stores program memory
+//! at 2.5 to 3 to one, so a full device and a full pool come at about the same time. A larger device would promise
+//! room that is not there, a smaller one could not fill the pool.
 
 use super::load::{Bytes, Keys};
 use super::size::format as human;
