@@ -74,8 +74,9 @@ impl Slabs {
         Self { slabs, heads: [[NONE; GROUPS]; CLASSES], free, usage }
     }
 
-    /// Takes a free object of `class`, from the fullest slab that has one; failing that from a new slab; failing
-    /// that from a larger class, because a little waste is better than a refused page.
+    /// Takes a free object of `class`, from the fullest slab that has one; failing that from a new
+    /// slab; failing that from a larger class, because a little waste is better than a refused
+    /// page.
     pub(super) fn take(&mut self, bits: &[SlabBits], class: Class) -> Option<Location> {
         let slab = self
             .fullest(class)
