@@ -37,13 +37,14 @@ pub const REQUEST_SECTORS_MAX: u32 = (REQUEST_BYTES_MAX >> SECTOR_SHIFT) as u32;
 pub const DISCARD_BYTES_MAX: u64 = 128 << 20;
 /// Longest device name; it becomes a directory, a unit instance and a metric label.
 pub const NAME_LEN_MAX: usize = 32;
-/// Bytes in a slab. At 64 KiB half-filled slabs cost 4 % of a 64 MiB set; at 16 KiB the tails cost 4 % of any
-/// set (bench/NOTES.md, "Pool geometry").
+/// Bytes in a slab. With 64 KiB a set of 64 MiB costs 5 % more, in half-filled slabs; with 16 KiB
+/// one of 1 GiB costs 2 % more, in rounding (bench/NOTES.md, "Pool geometry").
 pub const SLAB_BYTES: usize = 32 << 10;
-/// Smallest distance between size classes: with 16 a small set has twice the half-filled slabs and a large one gains
-/// nothing (bench/NOTES.md).
+/// Smallest distance between size classes: with 16 a set of 64 MiB costs 3 % more, in half-filled
+/// slabs, and one of 1 GiB the same (bench/NOTES.md).
 pub const CLASS_STEP_BYTES: usize = 32;
-/// Smallest object. With the slab size it bounds the objects in a slab, and so the bitmap kept for each slab.
+/// Smallest object. With the slab size it bounds the objects in a slab, and so the bitmap kept for
+/// each slab.
 pub const OBJECT_BYTES_MIN: usize = 64;
 /// Bytes before each compressed object that name its slot.
 pub const OBJECT_HEADER_BYTES: usize = 4;

@@ -42,8 +42,8 @@ impl Tag {
     }
 }
 
-/// Where an object lies in the arena, in units of [`Location::UNIT`] bytes: a position, never a pointer, so that it
-/// means the same in every process that maps the arena.
+/// Where an object lies in the arena, in units of [`Location::UNIT`] bytes: a position, never a
+/// pointer, so that it means the same in every process that maps the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location(u64);
 
@@ -53,7 +53,8 @@ impl Location {
     /// Bits of a location: what a slot entry has room for.
     pub const BITS: u32 = 34;
 
-    /// The location of byte `offset`. Panics unless that is a multiple of the unit within [`Location::BITS`].
+    /// The location of byte `offset`. Panics unless that is a multiple of the unit within
+    /// [`Location::BITS`].
     #[inline]
     pub fn from_offset(offset: usize) -> Self {
         assert!(offset.is_multiple_of(Self::UNIT), "object at {offset} is not aligned");

@@ -1,4 +1,5 @@
-//! The store against a plain map: random operations in one thread, and many threads that read each other's slots.
+//! The store against a plain map: random operations in one thread, and many threads that read each
+//! other's slots.
 
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -174,7 +175,8 @@ proptest! {
 const THREADS: u32 = 4;
 const ROUNDS: u64 = 4000;
 
-/// A page that says in its first bytes whose it is; the rest follows from that, so that a torn page shows.
+/// A page that says in its first bytes whose it is; the rest follows from that, so that a torn page
+/// shows.
 fn stamped(slot: u32, round: u64) -> Page {
     let random = match round % 4 {
         0 => PAGE_SIZE,

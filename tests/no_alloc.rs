@@ -1,5 +1,5 @@
-//! After start nothing on the data path uses the heap: when memory is gone, an allocation here waits for reclaim,
-//! and reclaim waits for us.
+//! After start nothing on the data path uses the heap: when memory is gone, an allocation here
+//! waits for reclaim, and reclaim waits for us.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -26,8 +26,8 @@ fn count() {
     CALLS.with(|calls| calls.set(calls.get() + 1));
 }
 
-// SAFETY: every call goes to the system's allocator unchanged; the count is a thread-local without a destructor,
-// which itself never allocates.
+// SAFETY: every call goes to the system's allocator unchanged; the count is a thread-local without
+// a destructor, which itself never allocates.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -7,13 +7,15 @@ use lz4_flex::block::{
 };
 use std::fmt;
 
-/// Room that [`Lz4::compress`] needs. lz4_flex refuses a smaller buffer, so that it need not check as it goes.
+/// Room that [`Lz4::compress`] needs. lz4_flex refuses a smaller buffer, so that it need not check
+/// as it goes.
 pub const OUTPUT_BYTES: usize = get_maximum_output_size(PAGE_SIZE);
 
 /// The compressor's table, reused from page to page.
 ///
-/// The large table, not the small one that lz4_flex takes for inputs below 64 KiB: on a 64-bit machine the large one
-/// hashes five bytes instead of four. The corpus takes 1.2 % less, at the same speed (bench/NOTES.md, "Codec").
+/// The large table, not the small one that lz4_flex takes for inputs below 64 KiB: on a 64-bit
+/// machine the large one hashes five bytes instead of four. The corpus takes 1.2 % less, at the
+/// same speed (bench/NOTES.md, "Codec").
 pub struct Lz4 {
     table: CompressTable,
 }
@@ -24,7 +26,8 @@ impl Lz4 {
         Self { table: CompressTable::large() }
     }
 
-    /// Compresses a page and returns how many bytes of `output` that took, which may be more than a page.
+    /// Compresses a page and returns how many bytes of `output` that took, which may be more than a
+    /// page.
     #[inline]
     pub fn compress(&mut self, page: &Page, output: &mut [u8; OUTPUT_BYTES]) -> usize {
         compress_into_with_table(page, output, &mut self.table)
@@ -44,8 +47,8 @@ impl fmt::Debug for Lz4 {
     }
 }
 
-/// Decompresses `object` to a page. [`IoError::Corrupt`] if it is not lz4 or not exactly a page; the page is then
-/// partly written. Does not allocate or block.
+/// Decompresses `object` to a page. [`IoError::Corrupt`] if it is not lz4 or not exactly a page;
+/// the page is then partly written. Does not allocate or block.
 #[inline]
 pub fn decompress(object: &[u8], page: &mut Page) -> Result<(), IoError> {
     match decompress_into(object, page) {

@@ -5,8 +5,9 @@ use crate::units::Page;
 /// Words compared at once after the first look.
 const CHUNK_BYTES: usize = 64;
 
-/// The word that fills the page, if one does. Pages that are not same-filled mostly differ within the first two
-/// words or in the last (a header, a terminator), so those are compared before the rest.
+/// The word that fills the page, if one does. Pages that are not same-filled mostly differ within
+/// the first two words or in the last (a header, a terminator), so those are compared before the
+/// rest.
 #[inline]
 pub fn word(page: &Page) -> Option<u64> {
     let (words, rest) = page.as_chunks::<8>();

@@ -9,17 +9,18 @@ const WORDS: usize = OBJECTS_MAX / 64;
 
 /// What is kept about the objects of one slab: a bit for each.
 ///
-/// A slab of huge pages needs one word of bits only; its other words hold the pages' slot numbers, which compressed
-/// objects carry in their headers. The bits are used under the pool's lock. A slot number is written by the owner
-/// of the object and read by whoever holds its slot's lock, so relaxed atomics do.
+/// A slab of huge pages needs one word of bits only; its other words hold the pages' slot numbers,
+/// which compressed objects carry in their headers. The bits are used under the pool's lock. A slot
+/// number is written by the owner of the object and read by whoever holds its slot's lock, so
+/// relaxed atomics do.
 #[derive(Debug, Default)]
 pub(super) struct SlabBits([AtomicU64; WORDS]);
 
 const _: () = assert!(WORDS > SLAB_BYTES / PAGE_SIZE / 2);
 
 impl SlabBits {
-    /// Marks the first free object among `count` as used. Panics if there is none: the pool keeps full slabs out
-    /// of its groups.
+    /// Marks the first free object among `count` as used. Panics if there is none: the pool keeps
+    /// full slabs out of its groups.
     #[inline]
     pub(super) fn take(&self, count: usize) -> usize {
         for (i, word) in self.0.iter().enumerate().take(count.div_ceil(64)) {
@@ -63,7 +64,8 @@ impl SlabBits {
     #[inline]
     pub(super) fn set_owner(&self, index: usize, slot: SlotIndex) {
         let (word, shift) = (&self.0[1 + index / 2], index % 2 * 32);
-        // Two pages share a word and may be written by two threads: set the bits by two locked steps.
+        // Two pages share a word and may be written by two threads: set the bits by two locked
+        // steps.
         word.fetch_and(!(u64::from(u32::MAX) << shift), Ordering::Relaxed);
         word.fetch_or(u64::from(slot.0) << shift, Ordering::Relaxed);
     }
@@ -76,8 +78,8 @@ impl SlabBits {
     }
 }
 
-/// A set of slab numbers with a quick minimum: bits, and above them levels of bits that say which words below are
-/// not zero.
+/// A set of slab numbers with a quick minimum: bits, and above them levels of bits that say which
+/// words below are not zero.
 #[derive(Debug)]
 pub(super) struct SlabSet {
     /// Bits first, the single top word last.
@@ -98,7 +100,8 @@ impl SlabSet {
         }
     }
 
-    /// Takes the lowest number out: low slabs are used first, so that the high end of the arena can be given back.
+    /// Takes the lowest number out: low slabs are used first, so that the high end of the arena can
+    /// be given back.
     pub(super) fn take_first(&mut self) -> Option<usize> {
         let mut index = 0;
         for level in self.levels.iter().rev() {

@@ -1,8 +1,8 @@
 //! Size classes: into what equal objects a slab is cut.
 //!
-//! Every class is the largest size of which its number still fits a slab, so that a slab has no tail to speak of;
-//! neighbours are at least [`CLASS_STEP_BYTES`] apart. The last class is the page itself, for huge pages, without
-//! a header.
+//! Every class is the largest size of which its number still fits a slab, so that a slab has no
+//! tail to speak of; neighbours are at least [`CLASS_STEP_BYTES`] apart. The last class is the page
+//! itself, for huge pages, without a header.
 
 use crate::limits::{
     CLASS_STEP_BYTES, HUGE_BYTES, OBJECT_BYTES_MIN, OBJECT_HEADER_BYTES, SLAB_BYTES,
@@ -67,7 +67,8 @@ impl Class {
     /// The class of whole pages, stored uncompressed.
     pub(super) const HUGE: Self = Self(CLASSES as u8 - 1);
 
-    /// The class for `len` bytes of data. Panics if `len` is neither a page nor at most [`HUGE_BYTES`].
+    /// The class for `len` bytes of data. Panics if `len` is neither a page nor at most
+    /// [`HUGE_BYTES`].
     #[inline]
     pub(super) fn of(len: usize) -> Self {
         if len == PAGE_SIZE {

@@ -1,14 +1,17 @@
 //! The pool: stored pages as objects of a few sizes, in slabs cut from the arena.
 //!
 //! Contracts:
-//! - *Ownership.* [`Pool::alloc`] gives an object to its caller, who alone writes it; once a slot entry names it,
-//!   whoever holds the slot's lock may read it; it is freed once, by whoever took it out of the slot.
-//! - *Nothing to lose.* Only object bytes are in the arena. Which objects are used, fullness groups and free slabs are
-//!   private memory, made at start and rebuildable from the slot table: an entry gives location and length, and the
-//!   length its size class. (An object of a larger class than its length asks for shows by its neighbours; it is
-//!   only ever made when no slab is free.)
-//! - *Locking.* One mutex, held for tens of nanoseconds, no lock taken inside. Bytes are copied without it.
-//! - *Size.* A location is 16-byte units, see [`Location`]; sizes and their reasons are in `limits`.
+//! - *Ownership.* [`Pool::alloc`] gives an object to its caller, who alone writes it; once a slot
+//!   entry names it, whoever holds the slot's lock may read it; it is freed once, by whoever took
+//!   it out of the slot.
+//! - *Nothing to lose.* Only object bytes are in the arena. Which objects are used, fullness groups
+//!   and free slabs are private memory, made at start and rebuildable from the slot table: an entry
+//!   gives location and length, and the length its size class. (An object of a larger class than
+//!   its length asks for shows by its neighbours; it is only ever made when no slab is free.)
+//! - *Locking.* One mutex, held for tens of nanoseconds, no lock taken inside. Bytes are copied
+//!   without it.
+//! - *Size.* A location is 16-byte units, see [`Location`]; sizes and their reasons are in
+//!   `limits`.
 
 mod bits;
 mod class;
@@ -88,13 +91,14 @@ impl Pool {
         self.free.store(usage.slabs - usage.slabs_used, Ordering::Relaxed);
     }
 
-    /// A panic elsewhere cannot have left the bookkeeping half done: its asserts come before its changes.
+    /// A panic elsewhere cannot have left the bookkeeping half done: its asserts come before its
+    /// changes.
     fn slabs(&self) -> MutexGuard<'_, Slabs> {
         self.slabs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an object for `len` bytes of data: at most [`HUGE_BYTES`], or a whole page. `None`: the pool is full.
-    /// Blocks only for the pool's lock. Panics on other lengths.
+    /// Takes an object for `len` bytes of data: at most [`HUGE_BYTES`], or a whole page. `None`:
+    /// the pool is full. Blocks only for the pool's lock. Panics on other lengths.
     #[inline]
     pub fn alloc(&self, len: usize) -> Option<Location> {
         let class = Class::of(len);
@@ -104,8 +108,8 @@ impl Pool {
         taken
     }
 
-    /// Gives an object back; an emptied slab is free at once. Panics if there is no object at `at`, so that a
-    /// double free never becomes two slots in one object.
+    /// Gives an object back; an emptied slab is free at once. Panics if there is no object at `at`,
+    /// so that a double free never becomes two slots in one object.
     #[inline]
     pub fn free(&self, at: Location) {
         let mut slabs = self.slabs();
@@ -113,7 +117,8 @@ impl Pool {
         self.note_free(&slabs);
     }
 
-    /// Writes `slot`'s data, as long as was asked of [`Pool::alloc`], into the object. Panics outside the arena.
+    /// Writes `slot`'s data, as long as was asked of [`Pool::alloc`], into the object. Panics
+    /// outside the arena.
     #[inline]
     pub fn write(&self, at: Location, slot: SlotIndex, data: &[u8]) {
         if data.len() == PAGE_SIZE {
@@ -127,8 +132,9 @@ impl Pool {
         }
     }
 
-    /// Copies `slot`'s data out of the object; its length is the length written. [`IoError::Corrupt`], with `data`
-    /// untouched, if the object belongs to another slot or is outside the arena.
+    /// Copies `slot`'s data out of the object; its length is the length written.
+    /// [`IoError::Corrupt`], with `data` untouched, if the object belongs to another slot or is
+    /// outside the arena.
     #[inline]
     pub fn read(&self, at: Location, slot: SlotIndex, data: &mut [u8]) -> Result<(), IoError> {
         if self.owner(at, data.len()) != Some(slot) {
@@ -139,7 +145,8 @@ impl Pool {
         Ok(())
     }
 
-    /// The slot named with the object of `len` bytes at `at`; `None` if it would not lie in the arena.
+    /// The slot named with the object of `len` bytes at `at`; `None` if it would not lie in the
+    /// arena.
     #[inline]
     fn owner(&self, at: Location, len: usize) -> Option<SlotIndex> {
         if at.offset() + OBJECT_HEADER_BYTES + len > self.bits.len() * SLAB_BYTES {
@@ -162,19 +169,22 @@ impl Pool {
         self.slabs().usage()
     }
 
-    /// Whether there is an object at `at` that belongs to `slot` and has room for `len` bytes. Takes the lock.
+    /// Whether there is an object at `at` that belongs to `slot` and has room for `len` bytes.
+    /// Takes the lock.
     pub fn holds(&self, at: Location, slot: SlotIndex, len: usize) -> bool {
         let slabs = self.slabs();
         let Some((slab, index, class)) = slabs.find(at) else {
             return false;
         };
-        let fits = class.index() >= Class::of(len).index();
-        let kind = (class == Class::HUGE) == (len == PAGE_SIZE);
-        fits && kind && self.bits[slab].is_used(index) && self.owner(at, len) == Some(slot)
+        let fits = match class {
+            Class::HUGE => len == PAGE_SIZE,
+            class => len + OBJECT_HEADER_BYTES <= class.bytes(),
+        };
+        fits && self.bits[slab].is_used(index) && self.owner(at, len) == Some(slot)
     }
 
-    /// Compares everything the pool knows with itself; panics if it disagrees. Holds the lock all the while, which
-    /// grows with the pool: for tests and for `uswap check` on a quiet device.
+    /// Compares everything the pool knows with itself; panics if it disagrees. Holds the lock all
+    /// the while, which grows with the pool: for tests and for `uswap check` on a quiet device.
     pub fn check(&self) {
         self.slabs().check(&self.bits);
     }

@@ -19,11 +19,12 @@ pub struct CheckReport {
 }
 
 impl Store {
-    /// Goes through every slot and the pool's bookkeeping. Only on a quiet store: a write meanwhile looks like damage.
-    /// Allocates a set of all locations, and takes the time of the whole table; never called from a queue thread.
+    /// Goes through every slot and the pool's bookkeeping. Only on a quiet store: a write meanwhile
+    /// looks like damage. Allocates a set of all locations, and takes the time of the whole table;
+    /// never called from a queue thread.
     ///
-    /// The error is a line for a person that names the first slot that does not agree. Panics if the pool's
-    /// bookkeeping contradicts itself.
+    /// The error is a line for a person that names the first slot that does not agree. Panics if
+    /// the pool's bookkeeping contradicts itself.
     pub fn check(&self) -> Result<CheckReport, String> {
         let mut report = CheckReport::default();
         let mut seen = HashSet::new();

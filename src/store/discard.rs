@@ -9,8 +9,8 @@ use crate::units::SlotIndex;
 impl Store {
     /// Empties `count` slots from `first` on. O(count), no I/O; empty slots cost a load each.
     ///
-    /// [`IoError::Invalid`], with nothing done: not all of them exist. Each slot is emptied for itself: a reader may
-    /// see some done and some not.
+    /// [`IoError::Invalid`], with nothing done: not all of them exist. Each slot is emptied for
+    /// itself: a reader may see some done and some not.
     pub fn discard(&self, first: SlotIndex, count: u32, stats: &QueueStats) -> Result<(), IoError> {
         if !self.contains(first, count) {
             return Err(IoError::Invalid);
@@ -25,9 +25,9 @@ impl Store {
         Ok(())
     }
 
-    /// Makes `count` slots from `first` on read as zeros, by emptying them: an empty slot reads as zeros, costs
-    /// nothing to pass over in the next discard and is not counted as a stored page, which a same-filled slot of
-    /// zeros would be. Errors as for [`Store::discard`].
+    /// Makes `count` slots from `first` on read as zeros, by emptying them: an empty slot reads as
+    /// zeros, costs nothing to pass over in the next discard and is not counted as a stored page,
+    /// which a same-filled slot of zeros would be. Errors as for [`Store::discard`].
     pub fn write_zeroes(
         &self,
         first: SlotIndex,

@@ -1,15 +1,16 @@
 //! The store: slots in, pages out. Joins codec, pool and table; one file per verb.
 //!
-//! Lock order: there is none, because no two locks are ever held together. The pool's lock is taken and let go
-//! inside its calls, and objects are allocated before a slot is locked and freed after it is unlocked. Under a slot
-//! lock only bytes are copied.
+//! Lock order: there is none, because no two locks are ever held together. The pool's lock is taken
+//! and let go inside its calls, and objects are allocated before a slot is locked and freed after
+//! it is unlocked. Under a slot lock only bytes are copied.
 //!
-//! Order of a change: make the new object, publish the slot entry with one store, unlock, free the old object. A crash
-//! between any two steps leaves the slot old or new, and at worst an object that no entry names, which a rebuild of
-//! the pool from the table does not see.
+//! Order of a change: make the new object, publish the slot entry with one store, unlock, free the
+//! old object. A crash between any two steps leaves the slot old or new, and at worst an object
+//! that no entry names, which a rebuild of the pool from the table does not see.
 //!
-//! No call here allocates, logs, waits for I/O or panics because of what was written or read; all of them may be
-//! called from any thread, each with its own [`Stream`](crate::codec::Stream) and its own counters.
+//! No call here allocates, logs, waits for I/O or panics because of what was written or read; all
+//! of them may be called from any thread, each with its own [`Stream`](crate::codec::Stream) and
+//! its own counters.
 
 mod check;
 mod discard;
@@ -43,8 +44,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store of empty slots, one for each word. `table` must be zero: for words that a former process left there
-    /// will be an adopting constructor. Allocates the pool's bookkeeping.
+    /// A store of empty slots, one for each word. `table` must be zero: for words that a former
+    /// process left there will be an adopting constructor. Allocates the pool's bookkeeping.
     pub fn new(table: Words, arena: Arena, codec: StoreCodec) -> Self {
         Self { table: SlotTable::new(table), pool: Pool::new(arena), codec }
     }

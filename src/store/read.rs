@@ -10,9 +10,9 @@ use crate::units::{Page, SlotIndex};
 impl Store {
     /// Copies the page of `slot` to `page`; an empty slot reads as zeros.
     ///
-    /// [`IoError::Corrupt`]: the object is damaged or another slot's; `page` is then undefined and must not reach
-    /// anybody. [`IoError::Invalid`]: no such slot. Blocks for the slot's lock only, which is held for the copy of the
-    /// object, not for its decompression.
+    /// [`IoError::Corrupt`]: the object is damaged or another slot's; `page` is then undefined and
+    /// must not reach anybody. [`IoError::Invalid`]: no such slot. Blocks for the slot's lock only,
+    /// which is held for the copy of the object, not for its decompression.
     #[inline]
     pub fn read(
         &self,

@@ -11,9 +11,9 @@ use crate::units::{Page, SlotIndex};
 impl Store {
     /// Stores `page` in `slot`.
     ///
-    /// [`IoError::Full`]: the pool has no room; the slot keeps what it had. [`IoError::Invalid`]: no such slot.
-    /// Blocks for the pool's and the slot's lock only. Needs room for the new object before the old one goes, so
-    /// that a crash or a full pool never loses the old page.
+    /// [`IoError::Full`]: the pool has no room; the slot keeps what it had. [`IoError::Invalid`]:
+    /// no such slot. Blocks for the pool's and the slot's lock only. Needs room for the new object
+    /// before the old one goes, so that a crash or a full pool never loses the old page.
     #[inline]
     pub fn write(
         &self,

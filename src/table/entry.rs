@@ -39,7 +39,8 @@ const _: () = assert!(LOCK & KIND_MASK == 0 && LOCK < 1 << PAYLOAD_SHIFT);
 pub enum Entry {
     /// Nothing written: reads as zeros.
     Empty,
-    /// Every 64-bit word of the page is this one. Only words for which [`Entry::holds_word`] is true.
+    /// Every 64-bit word of the page is this one. Only words for which [`Entry::holds_word`] is
+    /// true.
     Same(u64),
     /// An lz4 object.
     Lz4 {
@@ -58,15 +59,15 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Whether a same-filled page of this word fits an entry: 48 bits sign-extended (small numbers, user
-    /// addresses) or one 32-bit value twice (fill patterns).
+    /// Whether a same-filled page of this word fits an entry: 48 bits sign-extended (small numbers,
+    /// user addresses) or one 32-bit value twice (fill patterns).
     #[inline]
     pub const fn holds_word(word: u64) -> bool {
         is_wide(word) || is_twice(word)
     }
 
-    /// The entry as a table word, unlocked and with age 0. Panics on [`Entry::Unknown`], on a word that does not
-    /// fit and on a length out of range: nobody may publish those.
+    /// The entry as a table word, unlocked and with age 0. Panics on [`Entry::Unknown`], on a word
+    /// that does not fit and on a length out of range: nobody may publish those.
     #[inline]
     pub fn pack(self) -> u64 {
         match self {

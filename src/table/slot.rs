@@ -3,18 +3,19 @@
 use super::entry::{Entry, LOCK};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Tries with a pause instruction before the thread gives up its time slice: longer than the copy of one object
-/// takes, so that a yield means the holder was preempted.
+/// Tries with a pause instruction before the thread gives up its time slice: longer than the copy
+/// of one object takes, so that a yield means the holder was preempted.
 const SPINS: u32 = 100;
 
-/// The atomic operations that a slot needs. A trait so that the model checker runs the code below with its own
-/// atomics.
+/// The atomic operations that a slot needs. A trait so that the model checker runs the code below
+/// with its own atomics.
 pub trait Word {
     /// Load, ordered before everything after it.
     fn acquire(&self) -> u64;
     /// Store, ordered after everything before it.
     fn release(&self, raw: u64);
-    /// Replaces `seen` by `new`, ordered before everything after it; false if the word was not `seen`, or by chance.
+    /// Replaces `seen` by `new`, ordered before everything after it; false if the word was not
+    /// `seen`, or by chance.
     fn exchange(&self, seen: u64, new: u64) -> bool;
     /// Waits a little; `tries` is how often it was called before.
     fn relax(tries: u32);
@@ -75,8 +76,8 @@ impl<'a, W: Word> SlotGuard<'a, W> {
         Entry::unpack(self.raw)
     }
 
-    /// Makes `new` the entry with one store, still locked, and returns the one before. What the old entry names
-    /// is the caller's to free, after the guard is dropped.
+    /// Makes `new` the entry with one store, still locked, and returns the one before. What the old
+    /// entry names is the caller's to free, after the guard is dropped.
     #[inline]
     pub fn publish(&mut self, new: Entry) -> Entry {
         let old = self.entry();
@@ -129,8 +130,9 @@ mod tests {
         }
     }
 
-    /// One slot and three places for objects. The places are plain memory to the checker in all but name: their
-    /// loads and stores are relaxed, so only the slot protocol orders them. 0 stands for a freed object.
+    /// One slot and three places for objects. The places are plain memory to the checker in all but
+    /// name: their loads and stores are relaxed, so only the slot protocol orders them. 0 stands
+    /// for a freed object.
     struct Model {
         slot: LoomU64,
         places: [AtomicUsize; 3],

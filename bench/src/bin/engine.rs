@@ -1,12 +1,15 @@
-//! How much the store costs beside the compressor alone: `Store::write` and `Store::read` against lz4_flex's
-//! `compress_into_with_table` and `decompress_into`, on the same pages in the same order, in interleaved rounds of one run.
+//! How much the store costs beside the compressor alone: `Store::write` and `Store::read` against
+//! lz4_flex's `compress_into_with_table` and `decompress_into`, on the same pages in the same
+//! order, in interleaved rounds of one run.
 //!
-//! The bare side keeps its results as a store has to: each page is compressed straight into an output area of its
-//! own (as large as lz4_flex asks for) and its length is noted. It does not look for same-filled pages, does not
-//! pack, and decompresses from those areas. With `--bare-output reused` it does less than a store can: every page is
-//! compressed into the same buffer and forgotten, and decompression reads objects that were packed before. Both sides read into the same buffers, which are spoilt before and
-//! compared with the source after every timed pass, outside the timing. From the second round on the store overwrites
-//! slots, so that its side includes freeing.
+//! The bare side keeps its results as a store has to: each page is compressed straight into an
+//! output area of its own (as large as lz4_flex asks for) and its length is noted. It does not look
+//! for same-filled pages, does not pack, and decompresses from those areas. With `--bare-output
+//! reused` it does less than a store can: every page is compressed into the same buffer and
+//! forgotten, and decompression reads objects that were packed before. Both sides read into the
+//! same buffers, which are spoilt before and compared with the source after every timed pass,
+//! outside the timing. From the second round on the store overwrites slots, so that its side
+//! includes freeing.
 
 use clap::{Parser, ValueEnum};
 use lz4_flex::block::{
@@ -63,7 +66,8 @@ enum Output {
     Reused,
 }
 
-/// Medians of the rounds, in microseconds per page and as ratios of bare time to store time, and where the bytes went, for one set of pages.
+/// Medians of the rounds, in microseconds per page and as ratios of bare time to store time, and
+/// where the bytes went, for one set of pages.
 #[derive(Serialize)]
 struct Row {
     set: String,
@@ -311,7 +315,8 @@ fn print(rows: &[Row]) {
         );
     }
     println!(
-        "microseconds per page and thread, medians; ratio: median of each round's bare time / store time"
+        "microseconds per page and thread, medians; \
+         ratio: median of each round's bare time / store time"
     );
 }
 
