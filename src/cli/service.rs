@@ -85,7 +85,7 @@ impl Service {
         match ask(&self.socket, &Request::Status)? {
             Reply::Status(status) => Ok(State::Running(status)),
             Reply::Refused { message } => Err(refused(&message)),
-            Reply::Stopping => Ok(State::Dead),
+            Reply::Stopping => Err(refused(&format!("{} is stopping; wait", self.name))),
         }
     }
 

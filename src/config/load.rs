@@ -153,7 +153,11 @@ fn word(message: &str) -> (String, String) {
     if let Some((what, remedy)) = message.split_once("; ") {
         return (what.into(), remedy.into());
     }
-    (message.into(), "correct this line; `uswap run --help` explains every key".into())
+    let mut what = message.to_owned();
+    for number in ["u16", "u32", "i16"] {
+        what = what.replace(&format!("expected {number}"), "expected a whole number in range");
+    }
+    (what, "correct this line; `uswap run --help` explains every key".into())
 }
 
 /// The known key that `key` was probably meant to be: at most two letters away, and not a different word.

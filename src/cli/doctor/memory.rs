@@ -44,7 +44,7 @@ const SETTINGS: [Setting; 6] = [
         name: "transparent huge pages",
         path: "/sys/kernel/mm/transparent_hugepage/enabled",
         good: &[],
-        why: "huge pages come as one request and are stored as 4 KiB pages; they return as small ones",
+        why: "huge pages go out as one request, are stored by 4 KiB and come back as small pages",
         fix: "",
     },
     Setting {

@@ -74,7 +74,7 @@ pub struct Doctor {
 impl Doctor {
     /// Prints all findings; failure if any of them is one.
     pub fn execute(&self) -> StartResult<ExitCode> {
-        let rows = examine(Path::new("/"), &self.run_dir.path, &features);
+        let rows = examine(Path::new("/"), self.run_dir.path(), &features);
         if self.json {
             say(&(json(&rows)? + "\n"))?
         } else {
