@@ -139,7 +139,7 @@ fn wrong_words_are_code_2_with_a_remedy() {
         (&["run", "--queues", "0"], "queues: 0 is out of range"),
         (&["run", "--queues", "70000"], "70000 is not in 0..=65535"),
         (&["run", "--priority", "-5"], "priority: -5 is out of range"),
-        (&["run", "--id", "-1"], "--id"),
+        (&["run", "--id", "-1"], "unexpected argument '-1'"),
         (&["run", "--codec", "zstd"], "not a codec; use lz4 or none"),
         (&["run", "--target", "disk"], "not a target; use swap or null"),
         (&["run", "--name", "../x"], "cannot be a service name; use up to 32 of A-Z"),
