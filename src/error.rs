@@ -1,5 +1,5 @@
-//! Two kinds of error. [`IoError`] is what a request completes with: small, `Copy`, an errno, counted, never worded.
-//! [`StartError`] is what a person reads: one line that names the remedy.
+//! Two kinds of error. [`IoError`] is what a request completes with: small, `Copy`, an errno,
+//! counted, never worded. [`StartError`] is what a person reads: one line that names the remedy.
 
 use std::fmt;
 
@@ -29,7 +29,8 @@ impl IoError {
     }
 }
 
-/// Why the service, or a command, could not do what it was asked: what happened, and what to do about it.
+/// Why the service, or a command, could not do what it was asked: what happened, and what to do
+/// about it.
 #[derive(Debug)]
 pub struct StartError {
     /// Wrong words on the command line or in a file, rather than a machine that refuses.

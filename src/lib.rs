@@ -1,6 +1,7 @@
 //! uswap: a userspace swap device service on Linux ublk.
 //!
-//! Layers, top to bottom; a module imports only from rows below its own (`tests/tidy.rs` holds this):
+//! Layers, top to bottom; a module imports only from rows below its own (`tests/tidy.rs` holds
+//! this):
 //!
 //! | level | modules | what they know |
 //! |---|---|---|

@@ -4,7 +4,8 @@ use crate::units::{Location, PAGE_SIZE, SECTOR_SHIFT};
 
 /// Largest device: a slot index has 32 bits.
 pub const DEVICE_BYTES_MAX: u64 = (1 << 32) * PAGE_SIZE as u64;
-/// Smallest device: mkswap refuses less than ten pages; one discard cluster (512 slots) is the least that is of use.
+/// Smallest device: mkswap refuses less than ten pages; one discard cluster (512 slots) is the
+/// least that is of use.
 pub const DEVICE_BYTES_MIN: u64 = 512 * PAGE_SIZE as u64;
 /// Smallest pool: every size class can have a slab of its own and there is still room.
 pub const POOL_BYTES_MIN: u64 = 16 << 20;
@@ -13,27 +14,31 @@ pub const POOL_BYTES_MAX: u64 = 16 << 34;
 /// Largest queue depth. io_uring keeps the state of 128 commands per ring without allocating
 /// (Linux io_uring/uring_cmd.c and alloc_cache.h); beyond that a fetch would call kmalloc.
 pub const DEPTH_MAX: u16 = 128;
-/// Room in the pool that is resident ahead of need. Below the low mark the pool grows, up to the high mark. The low
-/// mark is about 10,000 pages at 1.6 KiB: what reclaim can push out while the kernel finds the next chunk, and for each of
-/// which it gets 4 KiB back.
+/// Room in the pool that is resident ahead of need. Below the low mark the pool grows, up to the
+/// high mark. The low mark is about 10,000 pages at 1.6 KiB: what reclaim can push out while the
+/// kernel finds the next chunk, and for each of which it gets 4 KiB back.
 pub const RESERVE_LOW_BYTES: u64 = 16 << 20;
 /// Where growing stops; also what is resident from the start.
 pub const RESERVE_HIGH_BYTES: u64 = 32 << 20;
 /// How much the pool grows at a time: bounds how long the mapping lock is held.
 pub const GROW_BYTES: u64 = 2 << 20;
-/// Smallest queue depth: 6.12 wants two spare tags (see `ublk` settings) and nr_requests is at least 4.
+/// Smallest queue depth: 6.12 wants two spare tags (see `ublk` settings) and nr_requests is at
+/// least 4.
 pub const DEPTH_MIN: u16 = 8;
-/// Default queue depth. WBT lets reclaim have about 16 swap writes in flight; the rest is for reads.
+/// Default queue depth. WBT lets reclaim have about 16 swap writes in flight; the rest is for
+/// reads.
 pub const DEPTH_DEFAULT: u16 = 64;
 /// Most queues: more than the CPUs of one node never help a kswapd that feeds one queue at a time.
 pub const QUEUES_MAX: u16 = 64;
 /// Default number of queues where the kernel can take over several of them after a crash, at most.
 pub const QUEUES_DEFAULT_MAX: u16 = 4;
-/// Largest request. Reclaim flushes its plug at 128 KiB (Linux block/blk.h); larger only costs locked memory.
+/// Largest request. Reclaim flushes its plug at 128 KiB (Linux block/blk.h); larger only costs
+/// locked memory.
 pub const REQUEST_BYTES_MAX: usize = 128 << 10;
 /// Largest request in sectors.
 pub const REQUEST_SECTORS_MAX: u32 = (REQUEST_BYTES_MAX >> SECTOR_SHIFT) as u32;
-/// Largest discard: bounds how long a queue thread is away from its reads (32768 slots, well below a millisecond).
+/// Largest discard: bounds how long a queue thread is away from its reads (32768 slots, well below
+/// a millisecond).
 pub const DISCARD_BYTES_MAX: u64 = 128 << 20;
 /// Longest device name; it becomes a directory, a unit instance and a metric label.
 pub const NAME_LEN_MAX: usize = 32;

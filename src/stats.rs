@@ -1,9 +1,9 @@
 //! Plain counters, one set per queue thread on cache lines of its own.
 //!
-//! Contract: each set has one writer, its queue thread, so a bump is a load and a store, no locked instruction.
-//! Anybody may read; sums over queues are exact once the writers pause, and never go backwards for totals.
-//! The `slots_*` and `stored_bytes` rows are changes, wrapping: a slot stored by one queue may be freed by
-//! another, so only their sum over all queues means something.
+//! Contract: each set has one writer, its queue thread, so a bump is a load and a store, no locked
+//! instruction. Anybody may read; sums over queues are exact once the writers pause, and never go
+//! backwards for totals. The `slots_*` and `stored_bytes` rows are changes, wrapping: a slot stored
+//! by one queue may be freed by another, so only their sum over all queues means something.
 
 use crossbeam::utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,7 @@
 //! Units of the device: pages, sectors, slots, queues, tags.
 //!
-//! The device is addressed in 4 KiB pages because swap is; sectors exist only at the edge ([`crate::ublk`]).
+//! The device is addressed in 4 KiB pages because swap is; sectors exist only at the edge
+//! ([`crate::ublk`]).
 
 /// Bytes in a page, the unit of the device and of every store operation.
 pub const PAGE_SIZE: usize = 4096;

@@ -53,7 +53,8 @@ impl Down {
     }
 }
 
-/// Whether the pages in `area` have room in RAM. Its own pool is no help: it is freed only afterwards.
+/// Whether the pages in `area` have room in RAM. Its own pool is no help: it is freed only
+/// afterwards.
 fn room_for(root: &Path, area: &SwapArea, force: bool) -> StartResult<()> {
     let memory = check::memory(root)?;
     if force || area.used <= memory.available {
@@ -93,10 +94,9 @@ fn swapoff(root: &Path, area: &SwapArea) -> StartResult<()> {
             if text.is_empty() { output.status.to_string() } else { text }
         },
     );
-    Err(StartError::failure(
-        format!("swapoff {} failed: {why}", area.path),
-        "the service still runs and its pages are safe; free some memory and try again",
-    ))
+    let again = "the service still runs and its pages are safe; free some memory and try again";
+    let remedy = swap::remedy(&why).unwrap_or(again);
+    Err(StartError::failure(format!("swapoff {} failed: {why}", area.path), remedy))
 }
 
 /// Replaces the terminal's current line.
@@ -136,7 +136,7 @@ fn clean_up(root: &Path, service: &Service) -> StartResult<()> {
     }
     note(&format!("the server of {name} is dead; removing {left}"));
     if stray.is_empty() {
-        return remove_files(&state, &service.socket)
+        return remove_files(root, &state, &service.socket)
             .and_then(|()| say(&format!("{name} is down\n")));
     }
     crate::daemon::remove_leftover(name, &service.run_dir, &service.socket)?;
@@ -168,7 +168,12 @@ fn stray_devices(root: &Path, service: &Service) -> Vec<(String, Option<SwapArea
 }
 
 /// No device is left, so only the names are: they cannot be in anybody's use.
-fn remove_files(state: &Path, socket: &Path) -> StartResult<()> {
+fn remove_files(root: &Path, state: &Path, socket: &Path) -> StartResult<()> {
+    let mounts = std::fs::read_to_string(under(root, Path::new("/proc/self/mounts")));
+    let is_state = |line: &str| line.split(' ').nth(1).is_some_and(|at| Path::new(at) == state);
+    if mounts.unwrap_or_default().lines().any(is_state) {
+        swap::program("umount", &[&state.to_string_lossy()])?;
+    }
     let socket = std::fs::remove_file(socket);
     let state = std::fs::remove_dir_all(state);
     for done in [socket, state] {

@@ -134,7 +134,14 @@ pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
 /// Where to look for services.
 #[derive(Args, Clone, Debug)]
 pub struct RunDir {
-    /// State of all services
-    #[arg(long = "run-dir", value_name = "DIR", default_value = RUN_DIR_DEFAULT)]
-    pub path: PathBuf,
+    /// State of all services [default: /run/uswap]
+    #[arg(long = "run-dir", value_name = "DIR")]
+    pub given: Option<PathBuf>,
+}
+
+impl RunDir {
+    /// The directory given, or the usual one.
+    pub fn path(&self) -> &Path {
+        self.given.as_deref().unwrap_or(Path::new(RUN_DIR_DEFAULT))
+    }
 }

@@ -32,7 +32,7 @@ impl List {
     /// Prints the table. A service that does not answer gets a line on stderr and no row.
     pub fn execute(&self) -> StartResult<()> {
         let mut found = Vec::new();
-        for service in Service::all(&self.run_dir.path)? {
+        for service in Service::all(self.run_dir.path())? {
             match service.state() {
                 Ok(State::Running(status)) => found.push(*status),
                 Ok(State::Dead) => note(&format!(

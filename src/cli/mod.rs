@@ -1,6 +1,7 @@
 //! Words people type: the command tree, exit codes, and one place that prints errors.
 //!
-//! Exit codes: 0 done, 1 the machine or a service refused, 2 the words were wrong. An error is one line on stderr,
+//! Exit codes: 0 done, 1 the machine or a service refused, 2 the words were wrong. An error is one
+//! line on stderr,
 //! `uswap: MESSAGE; REMEDY`. A reader that goes away (`uswap list | head -1`) is success.
 
 mod doctor;

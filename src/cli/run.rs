@@ -1,8 +1,9 @@
 //! `uswap run`: the service in the foreground, and the helper that switches swap on for it.
 //!
-//! Contract: the server never forks once its memory is locked, because a fork write-protects private pages and the
-//! next write fault allocates. So with `--swapon` the helper process is started before the service is set up; it
-//! waits on a pipe for the device's path and runs mkswap and swapon in its own process.
+//! Contract: the server never forks once its memory is locked, because a fork write-protects
+//! private pages and the next write fault allocates. So with `--swapon` the helper process is
+//! started before the service is set up; it waits on a pipe for the device's path and runs mkswap
+//! and swapon in its own process.
 
 use super::flags::RunFlags;
 use super::{say, swap};
@@ -32,7 +33,8 @@ impl Run {
         let root = Path::new("/");
         let settings = check::settings(root, self.flags.keys(root, self.name.as_deref())?)?;
         if self.new_session {
-            // Fails only for the leader of a process group, which then has a session of its own making.
+            // Fails only for the leader of a process group, which then has a session of its own
+            // making.
             let _ = rustix::process::setsid();
         }
         let mut helper = if settings.swapon { Some(start_helper(&settings)?) } else { None };
@@ -80,8 +82,8 @@ pub struct SwaponHelper {
 }
 
 impl SwaponHelper {
-    /// Switches swap on for the device named on stdin. No name means that the service did not come up and has said
-    /// so itself. A failure leaves the service running.
+    /// Switches swap on for the device named on stdin. No name means that the service did not come
+    /// up and has said so itself. A failure leaves the service running.
     pub fn execute(&self) -> StartResult<()> {
         let mut line = String::new();
         let read = std::io::stdin().lock().read_line(&mut line);

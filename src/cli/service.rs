@@ -38,7 +38,8 @@ impl Service {
     pub fn named(root: &Path, name: &str, run_dir: Option<&Path>) -> StartResult<Self> {
         check::name(name)?;
         let flags = Keys { name: Some(name.into()), ..Keys::default() };
-        // A broken file must not keep anybody from stopping a service: then the usual places have to do.
+        // A broken file must not keep anybody from stopping a service: then the usual places have
+        // to do.
         let file = load::keys(root, None, flags).unwrap_or_default();
         let given = run_dir.map(Path::to_owned);
         let socket = if given.is_some() { None } else { file.socket };
@@ -85,7 +86,7 @@ impl Service {
         match ask(&self.socket, &Request::Status)? {
             Reply::Status(status) => Ok(State::Running(status)),
             Reply::Refused { message } => Err(refused(&message)),
-            Reply::Stopping => Ok(State::Dead),
+            Reply::Stopping => Err(refused(&format!("{} is stopping; wait", self.name))),
         }
     }
 

@@ -37,15 +37,13 @@ impl Status {
 
     fn service(&self) -> StartResult<Service> {
         if let Some(name) = &self.name {
-            let standard = self.run_dir.path == Path::new(crate::config::RUN_DIR_DEFAULT);
-            let run_dir = (!standard).then_some(self.run_dir.path.as_path());
-            return Service::named(Path::new("/"), name, run_dir);
+            return Service::named(Path::new("/"), name, self.run_dir.given.as_deref());
         }
-        let mut all = Service::all(&self.run_dir.path)?;
+        let mut all = Service::all(self.run_dir.path())?;
         match (all.pop(), all.len()) {
             (Some(only), 0) => Ok(only),
             (None, _) => Err(StartError::failure(
-                format!("no service in {}", self.run_dir.path.display()),
+                format!("no service in {}", self.run_dir.path().display()),
                 "start one with `uswap up`",
             )),
             (Some(last), _) => {

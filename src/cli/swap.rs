@@ -69,7 +69,8 @@ pub fn command(name: &str) -> Command {
     command
 }
 
-fn program(name: &str, words: &[&str]) -> StartResult<()> {
+/// Runs a system program to its end; its last line of errors is the message.
+pub fn program(name: &str, words: &[&str]) -> StartResult<()> {
     let output = command(name).args(words).output().map_err(|e| {
         StartError::failure(format!("cannot run {name}: {e}"), "install util-linux")
     })?;
@@ -80,10 +81,14 @@ fn program(name: &str, words: &[&str]) -> StartResult<()> {
     let errors = errors.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>();
     let last = errors.last().map_or_else(|| output.status.to_string(), |l| (*l).to_owned());
     let last = last.strip_prefix(&format!("{name}: ")).unwrap_or(&last).to_owned();
-    Err(StartError::failure(
-        format!("{name} {}: {last}", words.join(" ")),
-        "see `uswap doctor` and the kernel log (dmesg)",
-    ))
+    let remedy = remedy(&last).unwrap_or("see `uswap doctor` and the kernel log (dmesg)");
+    Err(StartError::failure(format!("{name} {}: {last}", words.join(" ")), remedy))
+}
+
+/// What to do about a program's message, where that is plain.
+pub fn remedy(message: &str) -> Option<&'static str> {
+    let denied = ["ermission denied", "not permitted", "superuser"];
+    denied.iter().any(|words| message.contains(words)).then_some("run as root")
 }
 
 /// `used of size, priority P`.
@@ -119,5 +124,7 @@ mod tests {
         assert!(error.contains("install util-linux"), "{error}");
         let error = program("false", &["x"]).expect_err("fails").to_string();
         assert!(error.contains("false x: exit status: 1"), "{error}");
+        assert_eq!(remedy("swapoff: Not superuser."), Some("run as root"));
+        assert_eq!(remedy("Cannot allocate memory"), None);
     }
 }

@@ -92,7 +92,10 @@ fn start_and_enable(settings: &Settings, service: &Service) -> StartResult<Strin
     let Some(device) = child.stdout.take().and_then(wait_ready) else {
         return Err(death(&mut child, &log));
     };
-    enable(settings, &device).map(|()| device).map_err(|e| undo(&mut child, service, &e))
+    match enable(settings, &device) {
+        Ok(()) => Ok(device),
+        Err(e) => Err(undo(&mut child, service, &device, &e)),
+    }
 }
 
 fn log_path(settings: &Settings) -> PathBuf {
@@ -154,13 +157,17 @@ fn death(child: &mut Child, log: &Path) -> StartError {
     }
 }
 
-/// Swap could not be enabled: ends the server again, by request and, if it is deaf, by force. The device is not in
-/// use, so nothing is lost.
-fn undo(child: &mut Child, service: &Service, why: &StartError) -> StartError {
+/// Swap could not be enabled: ends the server again, by request and, if it is deaf, by force. Never
+/// by force while the kernel uses the device after all, because the pages in it would be lost.
+fn undo(child: &mut Child, service: &Service, device: &str, why: &StartError) -> StartError {
     let asked = service.stop();
     if asked.is_ok() && service.gone_within(child.id(), STOP_WAIT_MAX) {
         let _ = child.wait();
         return StartError::failure(format!("{why}"), "the service was stopped again");
+    }
+    if swap::area(Path::new("/"), device).is_some() {
+        let remedy = format!("{device} is in use all the same: `uswap down {}`", service.name);
+        return StartError::failure(format!("{why}"), remedy);
     }
     let _ = child.kill();
     let _ = child.wait();

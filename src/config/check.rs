@@ -1,9 +1,10 @@
 //! Words to [`Settings`]: defaults, limits, and whether the machine has the memory.
 //!
-//! Defaults, for a laptop and no flags: the pool is a quarter of RAM and at most 4 GiB, because in this version it
-//! grows with need but does not shrink; the device is three times the pool, because lz4 usually stores program memory
-//! at 2.5 to 3 to one, so a full device and a full pool come at about the same time. A larger device would promise
-//! room that is not there, a smaller one could not fill the pool.
+//! Defaults, for a laptop and no flags: the pool is a quarter of RAM and at most 4 GiB, because in
+//! this version it grows with need but does not shrink; the device is three times the pool, because
+//! lz4 usually stores program memory at 2.5 to 3 to one, so a full device and a full pool come at
+//! about the same time. A larger device would promise room that is not there, a smaller one could
+//! not fill the pool.
 
 use super::load::{Bytes, Keys};
 use super::size::format as human;
@@ -58,7 +59,7 @@ pub fn name(name: &str) -> StartResult<()> {
         return Ok(());
     }
     Err(StartError::usage(
-        format!("--name: {name:?} cannot be a service name"),
+        format!("name: {name:?} cannot be a service name"),
         format!("use up to {NAME_LEN_MAX} of A-Z a-z 0-9 _ . - and begin with none of . -"),
     ))
 }
@@ -72,23 +73,23 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     let swapon = keys.swapon.unwrap_or(false);
     if swapon && target == Target::Null {
         return Err(StartError::usage(
-            "--swapon: the null target stores nothing, so it cannot be swap",
-            "drop --swapon or use --target swap",
+            "swapon: the null target stores nothing, so it cannot be swap",
+            "drop swapon or use target swap",
         ));
     }
     let depth = keys.depth.unwrap_or(DEPTH_DEFAULT);
-    between("--depth", depth, DEPTH_MIN, DEPTH_MAX)?;
+    between("depth", depth, DEPTH_MIN, DEPTH_MAX)?;
     if let Some(queues) = keys.queues {
-        between("--queues", queues, 1, QUEUES_MAX)?;
+        between("queues", queues, 1, QUEUES_MAX)?;
     }
     let priority = keys.priority.unwrap_or(PRIORITY_DEFAULT);
-    between("--priority", priority, 0, i16::MAX)?;
+    between("priority", priority, 0, i16::MAX)?;
     let run_dir = absolute(keys.run_dir.unwrap_or_else(|| RUN_DIR_DEFAULT.into()))?;
     let socket = keys.socket.unwrap_or_else(|| run_dir.join(format!("{service}.sock")));
     let socket = absolute(socket)?;
     if socket.as_os_str().len() > SOCKET_PATH_MAX {
         return Err(StartError::usage(
-            format!("--socket: {} is longer than {SOCKET_PATH_MAX} bytes", socket.display()),
+            format!("socket: {} is longer than {SOCKET_PATH_MAX} bytes", socket.display()),
             "use a shorter --socket or --run-dir",
         ));
     }
@@ -115,24 +116,24 @@ fn absolute(path: PathBuf) -> StartResult<PathBuf> {
         .map_err(|e| StartError::usage(format!("path {path:?}: {e}"), "give an absolute path"))
 }
 
-fn between<T: PartialOrd + std::fmt::Display>(flag: &str, n: T, min: T, max: T) -> StartResult<()> {
+fn between<T: PartialOrd + std::fmt::Display>(key: &str, n: T, min: T, max: T) -> StartResult<()> {
     if min <= n && n <= max {
         return Ok(());
     }
     Err(StartError::usage(
-        format!("{flag}: {n} is out of range"),
+        format!("{key}: {n} is out of range"),
         format!("use a number from {min} to {max}"),
     ))
 }
 
 /// Device and pool size. The null target has no pool and no table.
 fn sizes(root: &Path, keys: &Keys, target: Target) -> StartResult<(u64, u64)> {
-    let given = |flag, bytes: Option<Bytes>, min, max| match bytes {
-        Some(Bytes(n)) => bytes_between(flag, n, min, max).map(Some),
+    let given = |key, bytes: Option<Bytes>, min, max| match bytes {
+        Some(Bytes(n)) => bytes_between(key, n, min, max).map(Some),
         None => Ok(None),
     };
-    let size = given("--size", keys.size, DEVICE_BYTES_MIN, DEVICE_BYTES_MAX)?;
-    let pool = given("--pool", keys.pool, POOL_BYTES_MIN, POOL_BYTES_MAX)?;
+    let size = given("size", keys.size, DEVICE_BYTES_MIN, DEVICE_BYTES_MAX)?;
+    let pool = given("pool", keys.pool, POOL_BYTES_MIN, POOL_BYTES_MAX)?;
     let memory = memory(root)?;
     let share = (memory.total / 4).min(POOL_DEFAULT_MAX);
     let share = (share - share % (1 << 20)).max(POOL_BYTES_MIN);
@@ -147,37 +148,37 @@ fn sizes(root: &Path, keys: &Keys, target: Target) -> StartResult<(u64, u64)> {
     Ok((size, wanted))
 }
 
-fn bytes_between(flag: &str, bytes: u64, min: u64, max: u64) -> StartResult<u64> {
+fn bytes_between(key: &str, bytes: u64, min: u64, max: u64) -> StartResult<u64> {
     let refuse = |what: String, remedy: String| Err(StartError::usage(what, remedy));
     if bytes == 0 {
-        return refuse(format!("{flag}: is zero"), format!("use at least {}", human(min)));
+        return refuse(format!("{key}: is zero"), format!("use at least {}", human(min)));
     }
     if !bytes.is_multiple_of(PAGE) {
         let low = bytes - bytes % PAGE;
         let near = [low, low + PAGE].into_iter().find(|&n| n >= min).unwrap_or(min);
         return refuse(
-            format!("{flag}: {bytes} is not a multiple of {PAGE}"),
+            format!("{key}: {bytes} is not a multiple of {PAGE}"),
             format!("use {near}, or a number with M or G"),
         );
     }
     if bytes < min {
         return refuse(
-            format!("{flag}: {} is too small", human(bytes)),
+            format!("{key}: {} is too small", human(bytes)),
             format!("use at least {}", human(min)),
         );
     }
     if bytes > max {
         return refuse(
-            format!("{flag}: {} is too large", human(bytes)),
+            format!("{key}: {} is too large", human(bytes)),
             format!("use at most {}", human(max)),
         );
     }
     Ok(bytes)
 }
 
-/// Whether the service fits in RAM. Table and reserve are made present and locked before the device starts, so they
-/// must fit in what is available: pushing everything else out to make room is what swap is there to avoid. The pool
-/// grows to its size later, so that has to fit in RAM as such.
+/// Whether the service fits in RAM. Table and reserve are made present and locked before the device
+/// starts, so they must fit in what is available: pushing everything else out to make room is what
+/// swap is there to avoid. The pool grows to its size later, so that has to fit in RAM as such.
 fn fits(memory: Memory, size: u64, pool: u64, asked: bool) -> StartResult<()> {
     let table = size / PAGE * SLOT_BYTES;
     let at_start = pool.min(RESERVE_HIGH_BYTES) + table + HEADROOM_BYTES;
@@ -187,23 +188,23 @@ fn fits(memory: Memory, size: u64, pool: u64, asked: bool) -> StartResult<()> {
         let room = memory.total.saturating_sub(table + HEADROOM_BYTES);
         let room = room - room % (1 << 20);
         let what = format!(
-            "larger than memory allows: pool {}, slot table {parts} and {head} for the server are {}, \
-             but this machine has {}",
+            "larger than memory allows: pool {}, slot table {parts} and {head} for the server are \
+             {}, but this machine has {}",
             human(pool),
             human(need),
             human(memory.total),
         );
-        let fits = format!("use --pool {} or less", human(room).replace(".0", ""));
+        let fits = format!("use --pool {}M or less", room >> 20);
         (what, if room >= POOL_BYTES_MIN { fits } else { "use a smaller --size".into() })
     } else if at_start > memory.available {
         let what = format!(
-            "larger than memory allows: slot table {parts}, {} of the pool and {head} for the server \
-             must be there at start, but {} of {} are available",
+            "larger than memory allows: slot table {parts}, {} of the pool and {head} for the \
+             server must be there at start, but {} of {} are available",
             human(pool.min(RESERVE_HIGH_BYTES)),
             human(memory.available),
             human(memory.total),
         );
-        let table_hurts = table > memory.available / 4;
+        let table_hurts = at_start - table <= memory.available;
         let remedy = if table_hurts { "use a smaller --size" } else { "free some memory first" };
         (what, remedy.into())
     } else {
@@ -259,8 +260,13 @@ mod tests {
         let error = refusal(Keys { pool: Some(Bytes(2 << 30)), ..Keys::default() });
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
-        for part in ["larger than memory allows", "pool 2G", "12M", "900M of 1G", "use --pool 856M"]
-        {
+        for part in [
+            "larger than memory allows",
+            "pool 2G",
+            "12M",
+            "this machine has 1G",
+            "use --pool 980M",
+        ] {
             assert!(text.contains(part), "{text}");
         }
         let keys = Keys { size: Some(Bytes(DEVICE_BYTES_MAX)), ..Keys::default() };
@@ -268,6 +274,14 @@ mod tests {
         let root = machine(1 << 20, 20 << 10);
         let error = settings(root.path(), Keys::default()).expect_err("no memory");
         assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains("20M of 1G are available; free some memory first"));
+    }
+
+    #[test]
+    fn a_pool_may_grow_beyond_what_is_free_at_start() {
+        let root = machine(656_432, 499_336);
+        let keys = Keys { pool: Some(Bytes(500 * MIB)), ..Keys::default() };
+        settings(root.path(), keys).expect("table and reserve fit");
     }
 
     #[test]
@@ -275,17 +289,17 @@ mod tests {
         let size = |n| Keys { size: Some(Bytes(n)), ..Keys::default() };
         let pool = |n| Keys { pool: Some(Bytes(n)), ..Keys::default() };
         for (keys, part) in [
-            (size(0), "--size: is zero"),
+            (size(0), "size: is zero"),
             (size(5000), "not a multiple of 4096; use 2097152"),
-            (size(4096), "--size: 4K is too small; use at least 2M"),
-            (size(DEVICE_BYTES_MAX + PAGE), "--size: 16T is too large; use at most 16T"),
-            (pool(0), "--pool: is zero"),
-            (pool(MIB), "--pool: 1M is too small; use at least 16M"),
+            (size(4096), "size: 4K is too small; use at least 2M"),
+            (size(DEVICE_BYTES_MAX + PAGE), "size: 16T is too large; use at most 16T"),
+            (pool(0), "pool: is zero"),
+            (pool(MIB), "pool: 1M is too small; use at least 16M"),
             (pool((16 << 20) + 1), "not a multiple of 4096"),
-            (Keys { depth: Some(4), ..Keys::default() }, "--depth: 4 is out of range"),
+            (Keys { depth: Some(4), ..Keys::default() }, "depth: 4 is out of range"),
             (Keys { depth: Some(129), ..Keys::default() }, "from 8 to 128"),
             (Keys { queues: Some(0), ..Keys::default() }, "from 1 to 64"),
-            (Keys { priority: Some(-2), ..Keys::default() }, "--priority"),
+            (Keys { priority: Some(-2), ..Keys::default() }, "priority"),
         ] {
             let error = refusal(keys);
             assert!(error.to_string().contains(part), "{error}");

@@ -92,8 +92,8 @@ pub fn default_file(name: &str) -> PathBuf {
     PathBuf::from(format!("/etc/uswap/{name}.conf"))
 }
 
-/// Flags over the file: `config` if given (it must exist), else the service's default file if there is one.
-/// The name is settled here, because it decides which file that is.
+/// Flags over the file: `config` if given (it must exist), else the service's default file if there
+/// is one. The name is settled here, because it decides which file that is.
 pub fn keys(root: &Path, config: Option<&Path>, flags: Keys) -> StartResult<Keys> {
     let Some(path) = config else {
         let name = flags.name.clone().unwrap_or_else(|| NAME_DEFAULT.into());
@@ -153,10 +153,15 @@ fn word(message: &str) -> (String, String) {
     if let Some((what, remedy)) = message.split_once("; ") {
         return (what.into(), remedy.into());
     }
-    (message.into(), "correct this line; `uswap run --help` explains every key".into())
+    let mut what = message.to_owned();
+    for number in ["u16", "u32", "i16"] {
+        what = what.replace(&format!("expected {number}"), "expected a whole number in range");
+    }
+    (what, "correct this line; `uswap run --help` explains every key".into())
 }
 
-/// The known key that `key` was probably meant to be: at most two letters away, and not a different word.
+/// The known key that `key` was probably meant to be: at most two letters away, and not a different
+/// word.
 fn nearest(key: &str) -> Option<&'static str> {
     let key = key.replace('_', "-").to_ascii_lowercase();
     let scored = Keys::WORDS.iter().map(|&word| (distance(&key, word), word));

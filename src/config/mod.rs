@@ -1,7 +1,8 @@
-//! What a service is asked to be. Every key is documented once, here; flags and file keys have the same names.
+//! What a service is asked to be. Every key is documented once, here; flags and file keys have the
+//! same names.
 //!
-//! [`load`] reads words, [`check`] turns them into [`Settings`]. Every reader takes a `root`, so that a test is a
-//! directory and never this machine.
+//! [`load`] reads words, [`check`] turns them into [`Settings`]. Every reader takes a `root`, so
+//! that a test is a directory and never this machine.
 
 pub mod check;
 pub mod load;
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 pub const NAME_DEFAULT: &str = "default";
 /// State of all services.
 pub const RUN_DIR_DEFAULT: &str = "/run/uswap";
-/// Priority of the swap area: above disks, whose default is negative, and above what a zram set-up usually takes.
+/// Priority of the swap area: above disks, whose default is negative, and above what a zram set-up
+/// usually takes.
 pub const PRIORITY_DEFAULT: i16 = 100;
 
 /// An absolute `path` as seen from `root`; a relative one is a person's word and stays as it is.
@@ -28,7 +30,8 @@ pub fn under(root: &Path, path: &Path) -> PathBuf {
 pub enum Target {
     /// Stores pages compressed in RAM.
     Swap,
-    /// Commits every request at once and stores nothing: the floor for comparisons. Reads return zeros.
+    /// Commits every request at once and stores nothing: the floor for comparisons. Reads return
+    /// zeros.
     Null,
 }
 
@@ -87,10 +90,12 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Do mkswap and swapon once the device serves.
     pub swapon: bool,
-    /// Priority for swapon; the kernel's choice when absent (`config::check` fills in [`PRIORITY_DEFAULT`]).
+    /// Priority for swapon; the kernel's choice when absent (`config::check` fills in
+    /// [`PRIORITY_DEFAULT`]).
     pub priority: Option<i16>,
     /// swapon with discards, so that freed slots give their memory back.
     pub discard: bool,
-    /// For development only: go on although memory cannot be locked or the process cannot be protected.
+    /// For development only: go on although memory cannot be locked or the process cannot be
+    /// protected.
     pub unsafe_no_lock: bool,
 }

@@ -1,10 +1,10 @@
 //! Sizes as people write them.
 //!
-//! Units are binary and may be upper or lower case: `K`, `M`, `G`, `T`, each also as `KiB` and so on. `GB` is
-//! refused, because half of its readers take it for 10^9.
-//! Rounding: a whole number is taken exactly; a number with a fraction is rounded down to a whole page, so `1.3G`
-//! is usable although it is no whole number of bytes. That a size is a multiple of the page size is checked later
-//! (`config::check`), with the key's name in the message.
+//! Units are binary and may be upper or lower case: `K`, `M`, `G`, `T`, each also as `KiB` and so
+//! on. `GB` is refused, because half of its readers take it for 10^9. Rounding: a whole number is
+//! taken exactly; a number with a fraction is rounded down to a whole page, so `1.3G` is usable
+//! although it is no whole number of bytes. That a size is a multiple of the page size is checked
+//! later (`config::check`), with the key's name in the message.
 
 use crate::units::PAGE_SIZE;
 

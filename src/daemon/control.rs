@@ -1,6 +1,7 @@
 //! The control thread: answers the socket, minds signals, notices a device that was taken away.
 //!
-//! It may allocate and wait; it shares only atomics, and the pool's short lock, with the queue threads.
+//! It may allocate and wait; it shares only atomics, and the pool's short lock, with the queue
+//! threads.
 
 use super::protocol::{LINE_BYTES_MAX, LINE_WAIT_MAX, Reply, Request};
 use crate::error::{StartError, StartResult};
@@ -20,7 +21,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Makes the socket, mode 0600, replacing one that a dead server left. Refuses if a server answers there.
+    /// Makes the socket, mode 0600, replacing one that a dead server left. Refuses if a server
+    /// answers there.
     pub fn bind(path: &Path, name: &str) -> StartResult<Self> {
         let fail = |e: io::Error| {
             let what = format!("cannot make the socket {} ({e})", path.display());

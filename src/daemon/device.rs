@@ -23,7 +23,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, Scope};
 use std::time::Instant;
 
-/// Stack of a thread: small, because all of it is locked. The deepest path (a store call) needs a few KiB.
+/// Stack of a thread: small, because all of it is locked. The deepest path (a store call) needs a
+/// few KiB.
 const STACK_BYTES: usize = 256 << 10;
 
 /// What the threads of one device share.
@@ -74,8 +75,8 @@ impl Context<'_> {
                 }
             });
             if result.is_err() {
-                // Brings every tag back, so that the queue threads end and the scope can. Where it fails the device is
-                // already on its way out.
+                // Brings every tag back, so that the queue threads end and the scope can. Where it
+                // fails the device is already on its way out.
                 let _ = controller.stop_unused(self.id);
             }
             self.growth.end();

@@ -1,9 +1,10 @@
 //! Growth of the pool ahead of need, by a thread that may wait.
 //!
-//! Queue threads use only slabs that are resident. When few of those are free they ring, once, and go on; this thread
-//! asks the kernel for more, a little at a time, until the reserve is full again or the pool has its size. It shares
-//! nothing with the queue threads but the bell, atomics, and the pool's lock for the moment of adding slabs. If the
-//! kernel has no memory, writes fail once the reserve is used up, and reclaim keeps those pages.
+//! Queue threads use only slabs that are resident. When few of those are free they ring, once, and
+//! go on; this thread asks the kernel for more, a little at a time, until the reserve is full again
+//! or the pool has its size. It shares nothing with the queue threads but the bell, atomics, and
+//! the pool's lock for the moment of adding slabs. If the kernel has no memory, writes fail once
+//! the reserve is used up, and reclaim keeps those pages.
 
 use crate::limits::{GROW_BYTES, RESERVE_HIGH_BYTES, RESERVE_LOW_BYTES};
 use crate::stats::Counter;
@@ -38,7 +39,8 @@ impl Growth {
         })
     }
 
-    /// Asks for growth if little is free. Two loads when there is nothing to ask; does not allocate or wait.
+    /// Asks for growth if little is free. Two loads when there is nothing to ask; does not allocate
+    /// or wait.
     #[inline]
     pub fn ask_if_low(&self, store: &Store) {
         let pool = store.pool();

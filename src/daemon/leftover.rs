@@ -8,8 +8,8 @@ use crate::ublk::{Controller, ctrl};
 use std::fs;
 use std::path::Path;
 
-/// Removes device, state and socket of a dead service. Refuses while a server answers, and while anybody uses the
-/// device: its pages exist only in the state that would go.
+/// Removes device, state and socket of a dead service. Refuses while a server answers, and while
+/// anybody uses the device: its pages exist only in the state that would go.
 pub fn remove_leftover(name: &str, run_dir: &Path, socket: &Path) -> StartResult<()> {
     if ask(socket, &Request::Status).is_ok() {
         let what = format!("service {name} is alive");

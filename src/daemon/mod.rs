@@ -1,9 +1,10 @@
 //! Threads and life cycle of the service; the only place where requests meet the store.
 //!
-//! Start: protect the process, open the driver, bind the socket, make the state resident, add the device, fetch every
-//! tag on its queue thread, lock and check all memory, start the device, set the block layer. Then it is ready.
-//! Stop: make sure nobody uses the device, stop it, let the queue threads end, close and delete it, remove state and
-//! socket. A start that fails half way takes the same way back from where it is.
+//! Start: protect the process, open the driver, bind the socket, make the state resident, add the
+//! device, fetch every tag on its queue thread, lock and check all memory, start the device, set
+//! the block layer. Then it is ready. Stop: make sure nobody uses the device, stop it, let the
+//! queue threads end, close and delete it, remove state and socket. A start that fails half way
+//! takes the same way back from where it is.
 
 mod control;
 mod device;
@@ -35,8 +36,8 @@ pub use leftover::remove_leftover;
 /// Tells the administrator something, on stderr. Only start-up and the control thread call this.
 type Tell<'a> = &'a dyn Fn(&str);
 
-/// Serves one device until it is told to stop. Calls `ready` with the device path once I/O is served, and `tell` with
-/// lines for the administrator.
+/// Serves one device until it is told to stop. Calls `ready` with the device path once I/O is
+/// served, and `tell` with lines for the administrator.
 pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -> StartResult<()> {
     heap::settle();
     let mut signals = Signals::open().map_err(|e| cannot("watch for signals", &e))?;
@@ -73,8 +74,9 @@ pub fn driver_features() -> StartResult<Vec<String>> {
     Ok(Controller::open()?.features().names())
 }
 
-/// Makes the process fit to serve memory pressure, or says why it is not. Memory is locked from here on, so that
-/// whatever start-up makes is resident when it is made; [`guard::verify_locked`] checks it before the device starts.
+/// Makes the process fit to serve memory pressure, or says why it is not. Memory is locked from
+/// here on, so that whatever start-up makes is resident when it is made; [`guard::verify_locked`]
+/// checks it before the device starts.
 fn protect(settings: &Settings, tell: Tell<'_>) -> StartResult<()> {
     let steps = [
         guard::set_quiet_memory().map_err(|e| cannot("turn core dumps and page merging off", &e)),
@@ -94,7 +96,8 @@ fn cannot_lock(e: &io::Error) -> StartError {
 
 /// With `--unsafe-no-lock`, a failed protection is only told.
 fn tolerate(settings: &Settings, tell: Tell<'_>, error: StartError) -> StartResult<()> {
-    // The null target stores nothing, so nothing can be lost; but it can still hang the machine as swap would.
+    // The null target stores nothing, so nothing can be lost; but it can still hang the machine as
+    // swap would.
     if !settings.unsafe_no_lock {
         return Err(error);
     }
@@ -109,8 +112,8 @@ fn cannot(what: &str, e: &io::Error) -> StartError {
     )
 }
 
-/// One queue per CPU up to a few. Drivers that notice a death by timer cannot recover several queues safely
-/// (6.12: a half-ready set of queues leaves the device unusable), so there it is one.
+/// One queue per CPU up to a few. Drivers that notice a death by timer cannot recover several
+/// queues safely (6.12: a half-ready set of queues leaves the device unusable), so there it is one.
 fn default_queues(features: Features) -> u16 {
     if !features.notices_death() {
         return 1;

@@ -158,7 +158,8 @@ pub struct BlockSetting {
     pub good: bool,
 }
 
-/// Sends `request` to the service behind `socket` and waits for its answer, at most [`LINE_WAIT_MAX`] a step.
+/// Sends `request` to the service behind `socket` and waits for its answer, at most
+/// [`LINE_WAIT_MAX`] a step.
 pub fn ask(socket: &Path, request: &Request) -> StartResult<Reply> {
     let fail = |what: String| {
         StartError::failure(

@@ -1,5 +1,6 @@
-//! The memory of a service: its private tmpfs, and in it the slot table, the arena and the request buffers.
-//! All of it is resident before the device starts, but for the part of the arena that the pool may grow to.
+//! The memory of a service: its private tmpfs, and in it the slot table, the arena and the request
+//! buffers. All of it is resident before the device starts, but for the part of the arena that the
+//! pool may grow to.
 
 use crate::config::{CodecChoice, Settings, Target};
 use crate::error::{StartError, StartResult};
@@ -17,7 +18,8 @@ use std::path::{Path, PathBuf};
 /// File that says which device the state belongs to.
 const DEVICE_FILE: &str = "device";
 
-/// A service's state, mapped and present. Dropping it unmounts; the mappings keep the memory until they go too.
+/// A service's state, mapped and present. Dropping it unmounts; the mappings keep the memory until
+/// they go too.
 #[derive(Debug)]
 pub struct State {
     dir: Option<StateDir>,

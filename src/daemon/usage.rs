@@ -73,7 +73,7 @@ mod tests {
     }
 
     const SWAPS: &str = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n\
-                         /dev/ublkb12                            partition\t2097148\t\t1024\t\t100\n";
+                         /dev/ublkb12     partition\t2097148\t\t1024\t\t100\n";
 
     #[test]
     fn a_swap_area_is_found_by_its_whole_name() {

@@ -49,9 +49,10 @@ pub struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// The thread's life: make the ring, fetch every tag, report, serve until the device is stopped.
-    /// Panics, which aborts the process, when the driver or the ring fails: with one queue dead the driver would hold
-    /// the whole device back for ever, while a dead process can be replaced.
+    /// The thread's life: make the ring, fetch every tag, report, serve until the device is
+    /// stopped. Panics, which aborts the process, when the driver or the ring fails: with one queue
+    /// dead the driver would hold the whole device back for ever, while a dead process can be
+    /// replaced.
     pub fn run(mut self, ready: &SyncSender<Readiness>) {
         let buffers = std::mem::take(&mut self.buffers);
         let stream = Stream::new();

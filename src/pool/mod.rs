@@ -41,8 +41,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of free slabs, as many as are resident; what the arena holds is forgotten, and a tail shorter than a
-    /// slab is not used. Allocates the bookkeeping, about 0.25 % of the arena.
+    /// A pool of free slabs, as many as are resident; what the arena holds is forgotten, and a tail
+    /// shorter than a slab is not used. Allocates the bookkeeping, about 0.25 % of the arena.
     pub fn new(arena: Arena) -> Self {
         let count = arena.len() / SLAB_BYTES;
         let bits = (0..count).map(|_| SlabBits::default()).collect();
@@ -52,8 +52,8 @@ impl Pool {
         pool
     }
 
-    /// Makes up to `bytes` more of the arena resident and adds them; `false` if all of it is. Blocks while the kernel
-    /// finds the memory, without the lock: for a thread that may wait.
+    /// Makes up to `bytes` more of the arena resident and adds them; `false` if all of it is.
+    /// Blocks while the kernel finds the memory, without the lock: for a thread that may wait.
     pub fn grow(&self, bytes: u64) -> io::Result<bool> {
         let have = self.arena.resident();
         if have / SLAB_BYTES == self.bits.len() {

@@ -58,7 +58,8 @@ pub(super) fn huge_index(at: Location) -> (usize, usize) {
 }
 
 impl Slabs {
-    /// Room for `count` slabs, of which none is there yet. Allocates everything that will be needed.
+    /// Room for `count` slabs, of which none is there yet. Allocates everything that will be
+    /// needed.
     pub(super) fn new(count: usize) -> Self {
         assert!(count < NONE as usize, "slab numbers have 32 bits");
         let slab = Slab { next: NONE, prev: NONE, used: 0, class: None, group: 0 };
@@ -78,8 +79,9 @@ impl Slabs {
         self.usage.slabs = self.usage.slabs.max(count as u64);
     }
 
-    /// Takes a free object of `class`, from the fullest slab that has one; failing that from a new slab; failing
-    /// that from a larger class, because a little waste is better than a refused page.
+    /// Takes a free object of `class`, from the fullest slab that has one; failing that from a new
+    /// slab; failing that from a larger class, because a little waste is better than a refused
+    /// page.
     pub(super) fn take(&mut self, bits: &[SlabBits], class: Class) -> Option<Location> {
         let slab = self
             .fullest(class)

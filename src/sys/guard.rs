@@ -1,13 +1,15 @@
-//! What lets a process serve the memory pressure that it lives in: nothing of it is ever paged, killed or dumped, and
-//! its own allocations never wait for the swap that it serves. Everything set here is read back.
+//! What lets a process serve the memory pressure that it lives in: nothing of it is ever paged,
+//! killed or dumped, and its own allocations never wait for the swap that it serves. Everything set
+//! here is read back.
 
 use rustix::mm::MlockAllFlags;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::fs;
 use std::io;
 
-/// Sets PF_MEMALLOC_NOIO for this thread and every thread and ring made from it later: reclaim that runs in its context
-/// does not start swap-out, hence does not wait for us (Linux kernel/sys.c, include/linux/sched/mm.h).
+/// Sets PF_MEMALLOC_NOIO for this thread and every thread and ring made from it later: reclaim that
+/// runs in its context does not start swap-out, hence does not wait for us (Linux kernel/sys.c,
+/// include/linux/sched/mm.h).
 pub fn set_io_flusher() -> io::Result<()> {
     rustix::process::configure_io_flusher_behavior(true)?;
     if is_io_flusher()? { Ok(()) } else { Err(io::Error::other("the kernel dropped the setting")) }
@@ -32,8 +34,9 @@ pub fn oom_score_adj() -> io::Result<i32> {
     fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse().map_err(io::Error::other)
 }
 
-/// No core dump (it would hold the device open for as long as it takes, and hold people's pages), no huge-page
-/// collapse and no page merging under us (both take the mapping lock or copy on write).
+/// No core dump (it would hold the device open for as long as it takes, and hold people's pages),
+/// no huge-page collapse and no page merging under us (both take the mapping lock or copy on
+/// write).
 pub fn set_quiet_memory() -> io::Result<()> {
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -72,10 +75,12 @@ fn has_capability(bit: u32) -> io::Result<bool> {
     Ok(mask.is_some_and(|mask| mask >> bit & 1 == 1))
 }
 
-/// Makes mappings while pages that come into being in them are locked, but none are made to. Only for memory that is
-/// brought in explicitly before anybody touches it. Call it while the process has one thread.
+/// Makes mappings while pages that come into being in them are locked, but none are made to. Only
+/// for memory that is brought in explicitly before anybody touches it. Call it while the process
+/// has one thread.
 pub fn lock_on_fault<T>(make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    // Where locking is not allowed at all, nothing is made resident either, and `verify_locked` says so later.
+    // Where locking is not allowed at all, nothing is made resident either, and `verify_locked`
+    // says so later.
     let locked = rustix::mm::mlockall(MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok();
     let made = make();
     if locked {
@@ -92,8 +97,8 @@ pub fn verify_locked() -> io::Result<()> {
     }
 }
 
-/// The first mapping in an smaps text that could still fault. mlockall ignores errors of single mappings and says
-/// success (Linux mm/mlock.c), so the kernel's own list is the only proof.
+/// The first mapping in an smaps text that could still fault. mlockall ignores errors of single
+/// mappings and says success (Linux mm/mlock.c), so the kernel's own list is the only proof.
 fn unlocked_mapping(smaps: &str) -> Option<&str> {
     let mut head = "";
     let mut size = 0;
@@ -107,8 +112,8 @@ fn unlocked_mapping(smaps: &str) -> Option<&str> {
             "Rss:" => resident = number(),
             "VmFlags:" => {
                 let flags = |flag| line.split_ascii_whitespace().any(|w| w == flag);
-                // VM_SPECIAL mappings (rings, descriptors) are kernel memory that mlock itself skips; without read
-                // access there is nothing to fault in (guard pages).
+                // VM_SPECIAL mappings (rings, descriptors) are kernel memory that mlock itself
+                // skips; without read access there is nothing to fault in (guard pages).
                 let exempt = ["io", "pf", "mm", "de"].into_iter().any(flags) || !flags("rd");
                 // Locked on fault (lf): what is in use was brought in explicitly.
                 let absent = resident < size && !flags("lf");

@@ -1,8 +1,8 @@
 //! The program's heap: the system's, plus a count of calls from threads that promised to make none.
 //!
-//! A queue thread that allocates may wait for reclaim, and reclaim waits for the queue thread. So after ready every
-//! queue thread is sealed; a call from a sealed thread is still served, since refusing would kill the server, but it is
-//! counted, shown in `status`, and fails the tests.
+//! A queue thread that allocates may wait for reclaim, and reclaim waits for the queue thread. So
+//! after ready every queue thread is sealed; a call from a sealed thread is still served, since
+//! refusing would kill the server, but it is counted, shown in `status`, and fails the tests.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -29,8 +29,9 @@ pub fn sealed_calls() -> u64 {
     SEALED_CALLS.load(Ordering::Relaxed)
 }
 
-/// Makes the C heap keep what it has: one arena, nothing trimmed, nothing mapped apart. With locked memory each of
-/// these would change mappings, and that takes the lock that page faults of all threads need.
+/// Makes the C heap keep what it has: one arena, nothing trimmed, nothing mapped apart. With locked
+/// memory each of these would change mappings, and that takes the lock that page faults of all
+/// threads need.
 pub fn settle() {
     for (option, value) in [
         (libc::M_ARENA_MAX, 1),
@@ -38,7 +39,8 @@ pub fn settle() {
         (libc::M_MMAP_THRESHOLD, 1 << 30),
         (libc::M_TOP_PAD, 1 << 20),
     ] {
-        // SAFETY: mallopt only changes tunables of the C heap. A refusal (0) leaves the default, which is harmless.
+        // SAFETY: mallopt only changes tunables of the C heap. A refusal (0) leaves the default,
+        // which is harmless.
         let _ = unsafe { libc::mallopt(option, value) };
     }
 }
@@ -54,8 +56,8 @@ fn note() {
     }
 }
 
-// SAFETY: every call goes to `System` unchanged; `note` touches a const thread-local without a destructor and an atomic,
-// neither of which allocates.
+// SAFETY: every call goes to `System` unchanged; `note` touches a const thread-local without a
+// destructor and an atomic, neither of which allocates.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();

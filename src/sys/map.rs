@@ -1,9 +1,11 @@
-//! Shared mappings of state files: the arena of objects, the slot table's words, the request buffers.
+//! Shared mappings of state files: the arena of objects, the slot table's words, the request
+//! buffers.
 //!
-//! The files live on a tmpfs that is never swapped; the mappings are populated and locked before the device
-//! starts. References into the arena are never made, because other threads write next to them: bytes are copied in
-//! and out. Who may touch which bytes when is the pool's and the slot lock's business; a violation gives wrong
-//! bytes (which the object header and the decoder catch), not a wild access, since every range is checked.
+//! The files live on a tmpfs that is never swapped; the mappings are populated and locked before
+//! the device starts. References into the arena are never made, because other threads write next to
+//! them: bytes are copied in and out. Who may touch which bytes when is the pool's and the slot
+//! lock's business; a violation gives wrong bytes (which the object header and the decoder catch),
+//! not a wild access, since every range is checked.
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
@@ -12,16 +14,16 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Maps the first `len` bytes of `file`, shared, every page present when this returns. Blocks while the kernel
-/// finds the memory.
+/// Maps the first `len` bytes of `file`, shared, every page present when this returns. Blocks while
+/// the kernel finds the memory.
 fn map_populated(file: &File, len: usize) -> io::Result<MmapRaw> {
     MmapOptions::new().len(len).populate().map_raw(file)
 }
 
 /// The arena: bytes addressed by offset, so that nothing in it depends on where it is mapped.
 ///
-/// Contract: only its first [`Arena::resident`] bytes may be used. Beyond them there is no memory yet, and a touch would
-/// allocate where nobody may wait.
+/// Contract: only its first [`Arena::resident`] bytes may be used. Beyond them there is no memory
+/// yet, and a touch would allocate where nobody may wait.
 #[derive(Debug)]
 pub struct Arena {
     map: MmapRaw,
@@ -43,9 +45,9 @@ impl Arena {
         Ok(Self { map, resident: AtomicUsize::new(0), growing: Mutex::new(()) })
     }
 
-    /// Makes the first `len` bytes resident (`len` in whole pages), if they are not. Blocks while the kernel finds the
-    /// memory, and holds the mapping lock for reading meanwhile, so ask for little at a time. On an error what was
-    /// resident before still is.
+    /// Makes the first `len` bytes resident (`len` in whole pages), if they are not. Blocks while
+    /// the kernel finds the memory, and holds the mapping lock for reading meanwhile, so ask for
+    /// little at a time. On an error what was resident before still is.
     pub fn populate(&self, len: usize) -> io::Result<()> {
         let _alone = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let have = self.resident();
@@ -80,12 +82,13 @@ impl Arena {
         self.map.as_mut_ptr().wrapping_add(offset)
     }
 
-    /// Copies `bytes` to `offset`. Panics if that is outside. The caller owns the target range by the pool's rules.
+    /// Copies `bytes` to `offset`. Panics if that is outside. The caller owns the target range by
+    /// the pool's rules.
     #[inline]
     pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
         let target = self.range(offset, bytes.len());
-        // SAFETY: `range` checked that the target lies in the live mapping; `bytes` is a Rust borrow, and no Rust
-        // reference into the mapping exists, so the two cannot overlap.
+        // SAFETY: `range` checked that the target lies in the live mapping; `bytes` is a Rust
+        // borrow, and no Rust reference into the mapping exists, so the two cannot overlap.
         unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
     }
 
@@ -117,16 +120,17 @@ impl Deref for Words {
     #[inline]
     fn deref(&self) -> &[AtomicU64] {
         let count = self.map.len() / size_of::<AtomicU64>();
-        // SAFETY: the mapping is page-aligned, initialised by the kernel, lives as long as `self`, and is only ever
-        // accessed through atomics.
+        // SAFETY: the mapping is page-aligned, initialised by the kernel, lives as long as `self`,
+        // and is only ever accessed through atomics.
         unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast(), count) }
     }
 }
 
 /// One request buffer: a page-aligned piece of a shared mapping with exactly one owner.
 ///
-/// Contract: whoever holds the value may read and write the bytes. Giving it to the ring with a fetch gives the bytes
-/// to the kernel, which writes into them at any time until the completion hands the value back.
+/// Contract: whoever holds the value may read and write the bytes. Giving it to the ring with a
+/// fetch gives the bytes to the kernel, which writes into them at any time until the completion
+/// hands the value back.
 #[derive(Debug)]
 pub struct IoBuf {
     map: Arc<MmapRaw>,
@@ -135,7 +139,8 @@ pub struct IoBuf {
 }
 
 impl IoBuf {
-    /// Maps `count` buffers of `len` bytes each (a multiple of the page size) from `file`, present and zeroed.
+    /// Maps `count` buffers of `len` bytes each (a multiple of the page size) from `file`, present
+    /// and zeroed.
     pub fn carve(file: &File, count: usize, len: usize) -> io::Result<Vec<Self>> {
         assert!(len.is_multiple_of(crate::units::PAGE_SIZE), "request buffers are whole pages");
         let map = Arc::new(map_populated(file, count * len)?);
@@ -154,7 +159,8 @@ impl Deref for IoBuf {
     #[inline]
     fn deref(&self) -> &[u8] {
         let start = self.map.as_mut_ptr().wrapping_add(self.offset);
-        // SAFETY: `carve` gives every buffer a range of its own inside the mapping, which `map` keeps alive; holding
+        // SAFETY: `carve` gives every buffer a range of its own inside the mapping, which `map`
+        // keeps alive; holding
         // `self` means the kernel does not hold it.
         unsafe { std::slice::from_raw_parts(start, self.len) }
     }

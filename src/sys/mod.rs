@@ -1,7 +1,8 @@
 //! The kernel's face, and the only module that may say `unsafe`.
 //!
-//! Rule for adding to it: what goes in here is a thing the kernel or the hardware shares with us (mappings, rings,
-//! process attributes), with an interface that safe code cannot misuse. Everything that decides stays outside.
+//! Rule for adding to it: what goes in here is a thing the kernel or the hardware shares with us
+//! (mappings, rings, process attributes), with an interface that safe code cannot misuse.
+//! Everything that decides stays outside.
 
 pub mod guard;
 pub mod heap;
@@ -10,3 +11,8 @@ pub mod statefs;
 pub mod ublk_abi;
 pub mod uring;
 pub mod wake;
+
+/// Errno values that code above this level tells apart.
+pub mod errno {
+    pub use libc::{EACCES, EEXIST, ENODEV, ENOMEM, ENOSYS, EPERM};
+}

@@ -1,7 +1,8 @@
 //! The private tmpfs that holds a service's state: slot table, arena, request buffers.
 //!
-//! Mounted `noswap`, its pages are unevictable even while no process maps them (Linux mm/shmem.c), so the state
-//! outlives the server and is never swapped to the server. Mode 0700: it holds other people's memory.
+//! Mounted `noswap`, its pages are unevictable even while no process maps them (Linux mm/shmem.c),
+//! so the state outlives the server and is never swapped to the server. Mode 0700: it holds other
+//! people's memory.
 
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::CString;
@@ -17,7 +18,8 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes `path` and mounts a tmpfs for `bytes` of files there. Nothing is left behind on failure.
+    /// Makes `path` and mounts a tmpfs for `bytes` of files there. Nothing is left behind on
+    /// failure.
     pub fn mount(path: &Path, bytes: u64) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         // Inodes and directories take pages of their own.
@@ -32,7 +34,8 @@ impl StateDir {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Whether something is mounted at `path`: the state of a service that runs, or of one that died.
+    /// Whether something is mounted at `path`: the state of a service that runs, or of one that
+    /// died.
     pub fn is_mounted(path: &Path) -> bool {
         let device = |p: &Path| fs::metadata(p).map(|m| m.dev());
         match (device(path), path.parent().map(device)) {
@@ -72,12 +75,14 @@ impl StateDir {
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        // Nobody is left to tell; what stays is an empty or busy directory that the next start names.
+        // Nobody is left to tell; what stays is an empty or busy directory that the next start
+        // names.
         let _ = Self::remove(&self.path);
     }
 }
 
-/// A memory file without a name, for development where mounting is not allowed. It can be swapped unless it is locked.
+/// A memory file without a name, for development where mounting is not allowed. It can be swapped
+/// unless it is locked.
 pub fn anonymous_file(name: &str, len: u64) -> io::Result<File> {
     let file = File::from(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?);
     file.set_len(len)?;

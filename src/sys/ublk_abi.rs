@@ -1,5 +1,6 @@
-//! The ublk user interface: numbers and layouts of include/uapi/linux/ublk_cmd.h (Linux 6.12 and 7.3 agree on all
-//! of these). Values cross the boundary as byte arrays packed here, so no layout depends on the compiler.
+//! The ublk user interface: numbers and layouts of include/uapi/linux/ublk_cmd.h (Linux 6.12 and
+//! 7.3 agree on all of these). Values cross the boundary as byte arrays packed here, so no layout
+//! depends on the compiler.
 
 /// `UBLK_U_CMD_GET_QUEUE_AFFINITY`.
 pub const GET_QUEUE_AFFINITY: u32 = 0x8020_7501;
@@ -74,7 +75,8 @@ pub mod op {
     pub const WRITE_ZEROES: u8 = 5;
 }
 
-/// Offset of a queue's descriptors in the char device's mapping: 4096 tags of 24 bytes, whole pages.
+/// Offset of a queue's descriptors in the char device's mapping: 4096 tags of 24 bytes, whole
+/// pages.
 pub const QUEUE_DESC_STRIDE: u64 = 98_304;
 
 /// `struct ublksrv_io_desc`: one request, written by the driver.
@@ -106,7 +108,8 @@ pub struct CtrlCmd {
 }
 
 impl CtrlCmd {
-    /// Packs the command with its buffer's address and length into the 80 payload bytes of a large SQE.
+    /// Packs the command with its buffer's address and length into the 80 payload bytes of a large
+    /// SQE.
     pub fn pack(&self, addr: u64, len: u16) -> [u8; 80] {
         let mut bytes = [0; 80];
         bytes[0..4].copy_from_slice(&self.dev_id.to_ne_bytes());
@@ -200,8 +203,8 @@ impl Params {
     const TYPE_BASIC: u32 = 1;
     const TYPE_DISCARD: u32 = 2;
 
-    /// The structure as the driver reads it. Attributes stay 0: not read-only, not rotational (swap would take one
-    /// global lock), no volatile cache (nothing to flush), no FUA.
+    /// The structure as the driver reads it. Attributes stay 0: not read-only, not rotational (swap
+    /// would take one global lock), no volatile cache (nothing to flush), no FUA.
     pub fn pack(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[0..4].copy_from_slice(&(Self::BYTES as u32).to_ne_bytes());

@@ -1,4 +1,5 @@
-//! io_uring as ublk uses it: a control ring for commands that wait, a queue ring that owns request buffers.
+//! io_uring as ublk uses it: a control ring for commands that wait, a queue ring that owns request
+//! buffers.
 
 use super::map::IoBuf;
 use super::ublk_abi::{self as abi, CtrlCmd, IoDesc};
@@ -28,14 +29,15 @@ impl ControlRing {
         Ok(Self { ring })
     }
 
-    /// Runs one command and returns its result. `buffer` is read and written by the driver.
-    /// Blocks for as long as the driver takes: START_DEV until all tags are fetched, DEL_DEV until the device is closed.
+    /// Runs one command and returns its result. `buffer` is read and written by the driver. Blocks
+    /// for as long as the driver takes: START_DEV until all tags are fetched, DEL_DEV until the
+    /// device is closed.
     pub fn command(&mut self, op: u32, cmd: CtrlCmd, buffer: &mut [u8]) -> io::Result<i32> {
         let len = u16::try_from(buffer.len()).expect("control buffers are small");
         let payload = cmd.pack(buffer.as_mut_ptr() as u64, len);
         let entry = opcode::UringCmd80::new(Fixed(0), op).cmd(payload).build();
-        // SAFETY: the command's only pointer is into `buffer`, which stays borrowed until its completion is reaped
-        // below; this function does not return before that.
+        // SAFETY: the command's only pointer is into `buffer`, which stays borrowed until its
+        // completion is reaped below; this function does not return before that.
         unsafe { self.ring.submission().push(&entry) }.expect("one command at a time fits");
         loop {
             match self.ring.submit_and_wait(1) {
@@ -68,9 +70,10 @@ pub enum Completion {
 
 /// The ring of one ublk queue. Owns the buffer of every tag that is with the driver.
 ///
-/// Contract: a buffer goes in with [`QueueRing::fetch`] or [`QueueRing::commit_and_fetch`] and comes out with the
-/// tag's next [`Completion::Request`]; in between the kernel reads it (to complete a read, inside the submission) and
-/// writes it (the next write's data). The commands must come from the thread that made the ring.
+/// Contract: a buffer goes in with [`QueueRing::fetch`] or [`QueueRing::commit_and_fetch`] and
+/// comes out with the tag's next [`Completion::Request`]; in between the kernel reads it (to
+/// complete a read, inside the submission) and writes it (the next write's data). The commands must
+/// come from the thread that made the ring.
 pub struct QueueRing {
     ring: IoUring,
     descriptors: MmapRaw,
@@ -87,8 +90,8 @@ impl std::fmt::Debug for QueueRing {
 }
 
 impl QueueRing {
-    /// Makes the ring on the char device `/dev/ublkcN`. Task work runs only when we ask for events, so that copies
-    /// happen in batches and never interrupt a compression.
+    /// Makes the ring on the char device `/dev/ublkcN`. Task work runs only when we ask for events,
+    /// so that copies happen in batches and never interrupt a compression.
     pub fn new(char_device: &File, queue: QueueId, depth: u16) -> io::Result<Self> {
         let entries = u32::from(depth).next_power_of_two();
         let mut builder = IoUring::builder();
@@ -115,8 +118,9 @@ impl QueueRing {
         self.push(abi::IO_FETCH, tag, 0, buffer);
     }
 
-    /// Queues the end of a request: `result` is the full length or a negative errno, `buffer` has the data of a read
-    /// and will receive the tag's next write. Nothing is sent before [`QueueRing::submit_and_wait`].
+    /// Queues the end of a request: `result` is the full length or a negative errno, `buffer` has
+    /// the data of a read and will receive the tag's next write. Nothing is sent before
+    /// [`QueueRing::submit_and_wait`].
     pub fn commit_and_fetch(&mut self, tag: Tag, result: i32, buffer: IoBuf) {
         self.push(abi::IO_COMMIT_AND_FETCH, tag, result, buffer);
     }
@@ -128,12 +132,14 @@ impl QueueRing {
         let previous = self.buffers[tag.index()].replace(buffer);
         assert!(previous.is_none(), "tag {tag:?} is already with the driver");
         self.fetched += 1;
-        // SAFETY: the command's only pointer is the buffer's, which `self.buffers` owns until the completion.
+        // SAFETY: the command's only pointer is the buffer's, which `self.buffers` owns until the
+        // completion.
         unsafe { self.ring.submission().push(&entry) }.expect("the ring has room for every tag");
     }
 
-    /// Sends what is queued and sleeps until at least one completion is there, or until the kernel wants to be asked
-    /// again (a signal, or no memory for its own bookkeeping just now): what was not sent stays queued.
+    /// Sends what is queued and sleeps until at least one completion is there, or until the kernel
+    /// wants to be asked again (a signal, or no memory for its own bookkeeping just now): what was
+    /// not sent stays queued.
     pub fn submit_and_wait(&mut self) -> io::Result<()> {
         match self.ring.submit_and_wait(1) {
             Ok(_) => Ok(()),
@@ -167,7 +173,8 @@ impl QueueRing {
     fn descriptor(&self, tag: Tag) -> IoDesc {
         assert!(tag.index() < self.buffers.len(), "tag beyond the queue's depth");
         let at = self.descriptors.as_ptr().cast::<IoDesc>().wrapping_add(tag.index());
-        // SAFETY: `at` is inside the mapping of `depth` descriptors, aligned, and any bit pattern is a valid IoDesc.
+        // SAFETY: `at` is inside the mapping of `depth` descriptors, aligned, and any bit pattern
+        // is a valid IoDesc.
         unsafe { at.read_volatile() }
     }
 }

@@ -7,15 +7,16 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Every signal but the ones that mean a defect, as a file descriptor.
 ///
-/// By default most signals kill or stop a process: a terminal that closes (SIGHUP) or Ctrl-Z (SIGTSTP) would take the
-/// memory of the whole machine with it.
+/// By default most signals kill or stop a process: a terminal that closes (SIGHUP) or Ctrl-Z
+/// (SIGTSTP) would take the memory of the whole machine with it.
 #[derive(Debug)]
 pub struct Signals {
     file: File,
 }
 
 impl Signals {
-    /// Blocks the signals in this thread, and all threads it makes, and opens a descriptor that reports them.
+    /// Blocks the signals in this thread, and all threads it makes, and opens a descriptor that
+    /// reports them.
     pub fn open() -> io::Result<Self> {
         let set = all_but_defects();
         // SAFETY: `set` is initialised; the previous mask is not asked for.
@@ -33,7 +34,8 @@ impl Signals {
         Ok(Self { file: File::from(owned) })
     }
 
-    /// Takes one signal; true if it asks the process to end. Blocks unless the descriptor is readable.
+    /// Takes one signal; true if it asks the process to end. Blocks unless the descriptor is
+    /// readable.
     pub fn take(&mut self) -> io::Result<bool> {
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];
         self.file.read_exact(&mut info)?;
@@ -76,7 +78,8 @@ impl Bell {
 
     /// Rings it; every later wait returns at once.
     pub fn ring(&self) {
-        // An eventfd write fails only when the counter would overflow, and then the bell rings already.
+        // An eventfd write fails only when the counter would overflow, and then the bell rings
+        // already.
         let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
     }
 

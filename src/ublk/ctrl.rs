@@ -1,10 +1,11 @@
 //! Device life cycle through `/dev/ublk-control`.
 //!
-//! Order for a new device: [`Controller::open`], [`Controller::add`], open the char device, [`Controller::set_params`],
-//! fetch every tag of every queue, [`Controller::start`]. To end it: nobody uses the disk, [`Controller::stop`], close
-//! the char device, [`Controller::delete`].
+//! Order for a new device: [`Controller::open`], [`Controller::add`], open the char device,
+//! [`Controller::set_params`], fetch every tag of every queue, [`Controller::start`]. To end it:
+//! nobody uses the disk, [`Controller::stop`], close the char device, [`Controller::delete`].
 
 use crate::error::{StartError, StartResult};
+use crate::sys::errno;
 use crate::sys::ublk_abi::{self as abi, CtrlCmd, DevInfo, Params};
 use crate::sys::uring::ControlRing;
 use crate::units::QueueId;
@@ -15,12 +16,14 @@ use std::time::{Duration, Instant};
 
 /// The control device.
 pub const CONTROL_PATH: &str = "/dev/ublk-control";
-/// How long a device node may take to appear: devtmpfs makes it at once, a slow udev may still be at it.
+/// How long a device node may take to appear: devtmpfs makes it at once, a slow udev may still be
+/// at it.
 const NODE_WAIT_MAX: Duration = Duration::from_secs(5);
 const NO_QUEUE: u16 = u16::MAX;
 const NO_DEVICE: u32 = u32::MAX;
 
-/// What the driver can do, as it says itself. Kernel versions are never compared: distributions backport.
+/// What the driver can do, as it says itself. Kernel versions are never compared: distributions
+/// backport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features(pub u64);
 
@@ -39,8 +42,9 @@ impl Features {
         (0..u64::BITS as usize).filter(|&bit| self.has(1 << bit)).map(name).collect()
     }
 
-    /// Whether the driver aborts a dead server's requests as soon as the char device is closed. Drivers before
-    /// QUIESCE (6.16) notice a death with all tags in flight only when the request timer fires.
+    /// Whether the driver aborts a dead server's requests as soon as the char device is closed.
+    /// Drivers before QUIESCE (6.16) notice a death with all tags in flight only when the request
+    /// timer fires.
     pub const fn notices_death(self) -> bool {
         self.has(abi::F_QUIESCE)
     }
@@ -106,8 +110,8 @@ impl Controller {
         self.ring.command(op, CtrlCmd { dev_id, queue_id, data }, buffer)
     }
 
-    /// Adds a device that outlives its server: in-flight requests of a dead server wait for the next one.
-    /// Returns what the driver granted.
+    /// Adds a device that outlives its server: in-flight requests of a dead server wait for the
+    /// next one. Returns what the driver granted.
     pub fn add(&mut self, shape: Geometry) -> StartResult<DevInfo> {
         let wanted = abi::F_USER_RECOVERY | abi::F_USER_RECOVERY_REISSUE | abi::F_CMD_IOCTL_ENCODE;
         let quiesce = self.features.0 & abi::F_QUIESCE;
@@ -125,7 +129,8 @@ impl Controller {
             .map_err(|e| explain_add(&e, shape.id))?;
         let granted = DevInfo::unpack(&bytes);
         if let Err(e) = check_grant(&granted, &info) {
-            // The refusal is the news; a device that cannot be deleted either is reported by `list`.
+            // The refusal is the news; a device that cannot be deleted either is reported by
+            // `list`.
             let _ = self.delete(granted.dev_id);
             return Err(e);
         }
@@ -152,8 +157,8 @@ impl Controller {
         result.map(drop).map_err(|e| explain(&format!("device {id} does not start"), &e))
     }
 
-    /// Takes the block device away. On drivers that can tell, refuses with EBUSY while anybody has it open;
-    /// on older ones the caller must know that nobody does.
+    /// Takes the block device away. On drivers that can tell, refuses with EBUSY while anybody has
+    /// it open; on older ones the caller must know that nobody does.
     pub fn stop(&mut self, id: u32) -> io::Result<()> {
         let safe = self.features.has(abi::F_SAFE_STOP_DEV);
         let op = if safe { abi::TRY_STOP_DEV } else { abi::STOP_DEV };
@@ -175,7 +180,7 @@ impl Controller {
         let mut bytes = [0; DevInfo::BYTES];
         match self.run(abi::GET_DEV_INFO, id, NO_QUEUE, 0, &mut bytes) {
             Ok(_) => Ok(Some(DevInfo::unpack(&bytes))),
-            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(e) if e.raw_os_error() == Some(errno::ENODEV) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -214,7 +219,8 @@ pub fn open_char_device(id: u32) -> StartResult<File> {
     }
 }
 
-/// The driver drops what it does not know without an error, so what it granted is compared with what we need.
+/// The driver drops what it does not know without an error, so what it granted is compared with
+/// what we need.
 fn check_grant(granted: &DevInfo, wanted: &DevInfo) -> StartResult<()> {
     if granted.flags & wanted.flags != wanted.flags {
         let missing = Features(wanted.flags & !granted.flags).names().join(", ");
@@ -259,12 +265,12 @@ fn explain_control(e: &io::Error) -> StartError {
 fn explain_ring(e: &io::Error) -> StartError {
     let what = format!("cannot make an io_uring ({e})");
     match e.raw_os_error() {
-        Some(libc::EPERM) => StartError::failure(
+        Some(errno::EPERM) => StartError::failure(
             what,
-            "allow it with `sysctl kernel.io_uring_disabled=0`, and in the container's seccomp filter",
+            "allow it: `sysctl kernel.io_uring_disabled=0`, and in a container its seccomp filter",
         ),
-        Some(libc::ENOSYS) => StartError::failure(what, "run a kernel with CONFIG_IO_URING"),
-        Some(libc::ENOMEM) => {
+        Some(errno::ENOSYS) => StartError::failure(what, "run a kernel with CONFIG_IO_URING"),
+        Some(errno::ENOMEM) => {
             StartError::failure(what, "raise the limit on locked memory (`ulimit -l unlimited`)")
         }
         _ => StartError::failure(what, "see `uswap doctor`"),
@@ -273,15 +279,15 @@ fn explain_ring(e: &io::Error) -> StartError {
 
 fn explain_add(e: &io::Error, id: Option<u32>) -> StartError {
     match (e.raw_os_error(), id) {
-        (Some(libc::EEXIST), Some(id)) => StartError::failure(
+        (Some(errno::EEXIST), Some(id)) => StartError::failure(
             format!("device number {id} is taken"),
             "leave --id away for the first free one, or see `uswap list`",
         ),
-        (Some(libc::EPERM), _) => StartError::failure(
+        (Some(errno::EPERM), _) => StartError::failure(
             "not allowed to add a ublk device",
             "run as root (the driver asks for CAP_SYS_ADMIN)",
         ),
-        (Some(libc::EACCES), _) => StartError::failure(
+        (Some(errno::EACCES), _) => StartError::failure(
             "the ublk driver allows no more devices",
             "raise /sys/module/ublk_drv/parameters/ublks_max",
         ),

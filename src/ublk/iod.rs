@@ -1,4 +1,5 @@
-//! From the driver's descriptor to a checked request. Range and alignment are checked here and nowhere else.
+//! From the driver's descriptor to a checked request. Range and alignment are checked here and
+//! nowhere else.
 
 use crate::error::IoError;
 use crate::limits::REQUEST_SECTORS_MAX;

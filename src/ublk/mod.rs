@@ -1,4 +1,5 @@
-//! Block transport: from the ublk driver to checked requests and back. Knows requests, not what pages mean.
+//! Block transport: from the ublk driver to checked requests and back. Knows requests, not what
+//! pages mean.
 
 pub mod ctrl;
 pub mod iod;

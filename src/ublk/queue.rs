@@ -10,9 +10,9 @@ use std::io;
 
 /// What requests are handed to.
 pub trait Handler {
-    /// Carries a request out and returns its result. The buffer holds a write's data; a read's data is left in it.
-    /// It is the handler's until it returns and may be exchanged for another one of the same size.
-    /// Must not allocate, wait for I/O, or panic.
+    /// Carries a request out and returns its result. The buffer holds a write's data; a read's data
+    /// is left in it. It is the handler's until it returns and may be exchanged for another one of
+    /// the same size. Must not allocate, wait for I/O, or panic.
     fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Result<(), IoError>;
 }
 

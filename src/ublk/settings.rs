@@ -5,11 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// On drivers that notice a death only through the request timer: how long that takes, milliseconds.
-/// The default is 30 s; measured with 1000: recovery can begin after 1.7 s.
+/// On drivers that notice a death only through the request timer: how long that takes,
+/// milliseconds. The default is 30 s; measured with 1000: recovery can begin after 1.7 s.
 const IO_TIMEOUT_MS: u32 = 1000;
-/// On such drivers: tags that the block layer never uses. A command that waits is cancelled when its server dies,
-/// and that is noticed at once; with every tag busy there would be none.
+/// On such drivers: tags that the block layer never uses. A command that waits is cancelled when
+/// its server dies, and that is noticed at once; with every tag busy there would be none.
 const SPARE_TAGS: u16 = 2;
 
 /// One setting: what it is and what it should be.

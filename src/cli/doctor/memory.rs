@@ -44,7 +44,7 @@ const SETTINGS: [Setting; 6] = [
         name: "transparent huge pages",
         path: "/sys/kernel/mm/transparent_hugepage/enabled",
         good: &[],
-        why: "huge pages come as one request and are stored as 4 KiB pages; they return as small ones",
+        why: "huge pages go out as one request, are stored by 4 KiB and come back as small pages",
         fix: "",
     },
     Setting {
@@ -80,8 +80,8 @@ fn setting(root: &Path, setting: &Setting) -> Option<Row> {
     Some(Row::new(setting.name, level, value, setting.why, setting.fix))
 }
 
-/// The kernel's reserve. Its own default is the square root of 16 x RAM, all in KiB (Linux mm/page_alloc.c); less
-/// than 16 MiB is little for a server that competes as an ordinary task.
+/// The kernel's reserve. Its own default is the square root of 16 x RAM, all in KiB (Linux
+/// mm/page_alloc.c); less than 16 MiB is little for a server that competes as an ordinary task.
 fn min_free(root: &Path) -> Option<Row> {
     const ENOUGH_KIB: u64 = 16 << 10;
     let kib: u64 = line(root, "/proc/sys/vm/min_free_kbytes")?.parse().ok()?;
@@ -115,7 +115,8 @@ fn others(root: &Path) -> Vec<Row> {
     areas.iter().map(row).collect()
 }
 
-/// What to say before swap is switched on: things that cost speed, with the command, none of them fatal.
+/// What to say before swap is switched on: things that cost speed, with the command, none of them
+/// fatal.
 pub fn before_swapon(root: &Path) -> Vec<String> {
     let rows = SETTINGS.iter().filter(|s| [PAGE_CLUSTER, ZSWAP].contains(&s.path));
     rows.filter_map(|s| setting(root, s))

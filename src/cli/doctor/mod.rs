@@ -69,7 +69,7 @@ pub struct Doctor {
 impl Doctor {
     /// Prints all findings; failure if any of them is one.
     pub fn execute(&self) -> StartResult<ExitCode> {
-        let rows = examine(Path::new("/"), &self.run_dir.path, &crate::daemon::driver_features);
+        let rows = examine(Path::new("/"), self.run_dir.path(), &crate::daemon::driver_features);
         if self.json {
             say(&(json(&rows)? + "\n"))?
         } else {
@@ -114,7 +114,8 @@ fn line(root: &Path, path: &str) -> Option<String> {
     Some(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-/// The word in brackets of a sysfs choice such as `always [madvise] never`; the whole if there is none.
+/// The word in brackets of a sysfs choice such as `always [madvise] never`; the whole if there is
+/// none.
 fn chosen(text: &str) -> &str {
     let bracketed = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     bracketed.map_or(text, |(word, _)| word)

@@ -13,7 +13,8 @@ const CAPABILITIES: [(&str, u32, &str); 3] = [
 ];
 const CAP_IPC_LOCK: u32 = 14;
 
-/// Capabilities, memory-lock limit and cgroup of this process, which a service started from here inherits.
+/// Capabilities, memory-lock limit and cgroup of this process, which a service started from here
+/// inherits.
 pub fn rows(root: &Path) -> Vec<Row> {
     let held = capabilities(root);
     let mut rows: Vec<Row> = CAPABILITIES

@@ -1,4 +1,5 @@
-//! Services that run: the block-layer settings and the safety they read back from the kernel themselves.
+//! Services that run: the block-layer settings and the safety they read back from the kernel
+//! themselves.
 
 use super::{Level, Row, process};
 use crate::cli::service::{Service, State};

@@ -1,0 +1,336 @@
+//! The built program: exit codes, one-line errors, and what it does with services that it finds.
+//! The services here are threads of the test that speak the control socket's language.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
+use tempfile::TempDir;
+use uswap::daemon::protocol::{
+    BlockSetting, MemoryUse, PageCounts, Reply, Request, Safety, Status, SwapUse,
+};
+
+fn uswap(words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uswap"));
+    command.args(words).stdin(Stdio::null()).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("text")
+}
+
+/// The one line on stderr of a command that must fail with `code` and say nothing else.
+#[track_caller]
+fn refused(words: &[&str], code: i32) -> String {
+    let output = uswap(words);
+    let line = text(&output.stderr).to_owned();
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {line}");
+    assert_eq!(text(&output.stdout), "", "{words:?}");
+    assert_eq!(line.matches('\n').count(), 1, "{words:?}: {line}");
+    assert!(line.starts_with("uswap: ") && line.contains("; "), "{words:?}: {line}");
+    line
+}
+
+#[track_caller]
+fn accepted(words: &[&str]) -> String {
+    let output = uswap(words);
+    assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+    text(&output.stdout).to_owned()
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("directory")
+}
+
+fn str(path: &Path) -> &str {
+    path.to_str().expect("path")
+}
+
+/// Where a test must not go on, because a real device would be made.
+fn real_driver() -> bool {
+    let real = Path::new("/dev/ublk-control").exists();
+    if real {
+        eprintln!("skipped: this machine has ublk; tests/vm covers it");
+    }
+    real
+}
+
+fn status(name: &str, swap: bool) -> Status {
+    Status {
+        name: name.into(),
+        device: format!("/dev/uswap-test-{name}"),
+        id: 0,
+        pid: u32::MAX,
+        version: "0".into(),
+        kernel: "6.12".into(),
+        target: "swap".into(),
+        codec: "lz4".into(),
+        size_bytes: 6 << 30,
+        queues: 1,
+        depth: 64,
+        uptime_seconds: 5,
+        swap: swap.then_some(SwapUse { size_bytes: 6 << 30, used_bytes: 3 << 20, priority: 100 }),
+        memory: MemoryUse { pool_bytes: 2 << 30, pool_used_bytes: 1 << 20, ..MemoryUse::default() },
+        pages: PageCounts { stored: 768, lz4: 768, ..PageCounts::default() },
+        safety: Safety::default(),
+        block: vec![BlockSetting {
+            name: "scheduler".into(),
+            value: "mq-deadline".into(),
+            wanted: "none".into(),
+            good: false,
+        }],
+        features: vec!["USER_RECOVERY".into()],
+        counters: [("write_lz4_pages".to_owned(), 768)].into(),
+    }
+}
+
+/// A service that answers until it is asked to stop, then takes its socket away.
+fn serve(dir: &Path, status: Status) -> JoinHandle<()> {
+    let path = dir.join(format!("{}.sock", status.name));
+    let listener = UnixListener::bind(&path).expect("bind");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("connection");
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).expect("request");
+            // A connection without a request only asks whether anybody is there.
+            let Ok(request) = serde_json::from_str::<Request>(&line) else { continue };
+            let stop = matches!(request, Request::Stop);
+            let reply =
+                if stop { Reply::Stopping } else { Reply::Status(Box::new(status.clone())) };
+            writeln!(stream, "{}", serde_json::to_string(&reply).expect("reply")).expect("sent");
+            if stop {
+                return std::fs::remove_file(&path).expect("socket removed");
+            }
+        }
+    })
+}
+
+#[test]
+fn help_and_version_are_success() {
+    assert_eq!(accepted(&["--version"]), concat!("uswap ", env!("CARGO_PKG_VERSION"), "\n"));
+    for command in ["run", "up", "down", "list", "status", "doctor"] {
+        assert!(accepted(&["--help"]).contains(&format!("  {command}")));
+        assert!(accepted(&[command, "--help"]).contains("Usage: uswap"));
+    }
+    assert!(!accepted(&["--help"]).contains("swapon-helper"));
+}
+
+#[test]
+fn wrong_words_are_code_2_with_a_remedy() {
+    for (words, part) in [
+        (&[][..], "no command given; see `uswap --help`"),
+        (&["frob"], "unrecognized subcommand 'frob'"),
+        (&["run", "--sise", "1G"], "a similar argument exists: '--size'"),
+        (&["run", "--size", "0"], "size: is zero; use at least 2M"),
+        (&["run", "--size", "5000"], "not a multiple of 4096"),
+        (&["run", "--size", "1.5Q"], "unknown unit \"Q\"; write bytes or a number with K, M"),
+        (&["run", "--size", "-1G"], "negative"),
+        (&["run", "--size", ""], "it is empty"),
+        (&["run", "--size", "99999999999T"], "too large"),
+        (&["run", "--size", "17T"], "size: 17T is too large; use at most 16T"),
+        (&["run", "--pool", "1M"], "pool: 1M is too small; use at least 16M"),
+        (&["run", "--pool", "256G"], "larger than memory allows: pool 256G"),
+        (&["run", "--pool", "4K", "--size", "8G"], "pool: 4K is too small"),
+        (&["run", "--depth", "4"], "depth: 4 is out of range; use a number from 8 to 128"),
+        (&["run", "--depth", "many"], "not a whole number"),
+        (&["run", "--queues", "0"], "queues: 0 is out of range"),
+        (&["run", "--queues", "70000"], "70000 is not in 0..=65535"),
+        (&["run", "--priority", "-5"], "priority: -5 is out of range"),
+        (&["run", "--id", "-1"], "unexpected argument '-1'"),
+        (&["run", "--codec", "zstd"], "not a codec; use lz4 or none"),
+        (&["run", "--target", "disk"], "not a target; use swap or null"),
+        (&["run", "--name", "../x"], "cannot be a service name; use up to 32 of A-Z"),
+        (&["run", "--name", ".x"], "cannot be a service name"),
+        (&["run", "--name", "-x"], "cannot be a service name"),
+        (&["run", "--target", "null", "--swapon"], "the null target stores nothing"),
+        (&["up", "--target", "null"], "the null target stores nothing"),
+        (&["up", "a b"], "cannot be a service name"),
+        (&["down", "a/b"], "cannot be a service name"),
+        (&["status", "..."], "cannot be a service name"),
+        (&["list", "all"], "unexpected argument 'all'"),
+    ] {
+        let line = refused(words, 2);
+        assert!(line.contains(part), "{words:?}: {line}");
+    }
+    let long = "s".repeat(120);
+    assert!(refused(&["run", "--socket", &format!("/{long}")], 2).contains("longer than 107"));
+}
+
+#[test]
+fn bad_files_are_code_2_with_the_line() {
+    let dir = directory();
+    let file = dir.path().join("x.conf");
+    let path = str(&file);
+    let line = refused(&["run", "--config", path], 2);
+    assert!(
+        line.contains(&format!("cannot read {path}")) && line.contains("; create it"),
+        "{line}"
+    );
+    assert!(refused(&["run", "--config", str(dir.path())], 2).contains("name a file in it"));
+    for (content, part) in [
+        ("depth = 64\nsise = \"1G\"", ":2: unknown key \"sise\"; did you mean \"size\"?"),
+        ("\n\nsize = \"1.5Q\"", ":3: \"1.5Q\" is not a size"),
+        ("depth = \"x\"", ":1: invalid type: string \"x\", expected a whole number"),
+        ("codec = \"zstd\"", ":1: unknown variant `zstd`, expected `lz4` or `none`"),
+        ("size: 1G", ":1: "),
+        ("[run]\n", ":1: unknown key \"run\"; known keys are name"),
+    ] {
+        std::fs::write(&file, content).expect("file");
+        for command in ["run", "up"] {
+            let line = refused(&[command, "--config", path], 2);
+            assert!(line.contains(&format!("{path}{part}")), "{line}");
+        }
+    }
+    std::fs::write(&file, [0xff, 0xfe]).expect("file");
+    assert!(refused(&["run", "--config", path], 2).contains("save it as UTF-8"));
+}
+
+#[test]
+fn no_services() {
+    let dir = directory();
+    let run_dir = dir.path().join("none");
+    let at = ["--run-dir", str(&run_dir)];
+    assert_eq!(accepted(&["list", "--json", at[0], at[1]]), "[]\n");
+    assert!(accepted(&["list", at[0], at[1]]).starts_with("NAME  DEVICE"));
+    assert!(refused(&["status", at[0], at[1]], 1).contains("start one with `uswap up`"));
+    assert!(refused(&["status", "x", at[0], at[1]], 1).contains("no server answers for x"));
+    assert!(refused(&["down", "x", at[0], at[1]], 1).contains("no service x runs"));
+    assert!(!run_dir.exists());
+}
+
+#[test]
+fn a_reader_that_leaves_is_success() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uswap"));
+    let mut child = command
+        .args(["run", "--help"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn services_are_listed_described_and_stopped() {
+    let dir = directory();
+    let at = ["--run-dir", str(dir.path())];
+    let one = serve(dir.path(), status("one", false));
+    assert!(accepted(&["status", at[0], at[1]]).contains("/dev/uswap-test-one"));
+    let two = serve(dir.path(), status("two", true));
+    let list = accepted(&["list", at[0], at[1]]);
+    let lines: Vec<Vec<&str>> = list.lines().map(|l| l.split_whitespace().collect()).collect();
+    let row = ["one", "/dev/uswap-test-one", "6G", "swap", "lz4", "2G", "3M", "1M", "3.00", "-"];
+    assert_eq!(lines[1], row);
+    assert_eq!(lines[2][9..], ["3M", "[100]"]);
+    let json: Vec<Status> =
+        serde_json::from_str(&accepted(&["list", "--json", at[0], at[1]])).expect("JSON");
+    assert_eq!(json.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    let several = refused(&["status", at[0], at[1]], 2);
+    assert!(several.contains("several services: one, two; name one"), "{several}");
+    let json = accepted(&["status", "two", "--json", at[0], at[1]]);
+    let found: Status = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((found.name.as_str(), found.pages.stored), ("two", 768));
+    let shown = accepted(&["status", "two", at[0], at[1]]);
+    for part in ["3M of 6G used, priority 100", "ratio 3.00", "mq-deadline (want none)", "768"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    let busy = refused(&["up", "two", "--pool", "16M", at[0], at[1]], 1);
+    assert!(busy.contains("already runs and is in use as swap"), "{busy}");
+    for (name, server) in [("one", one), ("two", two)] {
+        assert_eq!(accepted(&["down", name, at[0], at[1]]), format!("{name} is down\n"));
+        server.join().expect("the service ended");
+    }
+}
+
+#[test]
+fn a_dead_server_is_told_and_cleaned_up() {
+    let dir = directory();
+    let at = ["--run-dir", str(dir.path())];
+    let socket = dir.path().join("gone.sock");
+    drop(UnixListener::bind(&socket).expect("bind"));
+    std::fs::create_dir(dir.path().join("gone")).expect("state");
+    let output = uswap(&["list", at[0], at[1]]);
+    assert!(text(&output.stderr).contains("its server is dead; clean up with `uswap down gone`"));
+    let doctor = uswap(&["doctor", "--json", at[0], at[1]]);
+    assert!(text(&doctor.stdout).contains("the server is dead"));
+    if real_driver() {
+        return;
+    }
+    let output = uswap(&["down", "gone", at[0], at[1]]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains(&format!("removing {}", dir.path().display())));
+    assert_eq!(std::fs::read_dir(dir.path()).expect("directory").count(), 0);
+}
+
+#[test]
+fn up_reports_what_the_server_said_and_leaves_only_the_log() {
+    if real_driver() {
+        return;
+    }
+    let dir = directory();
+    let log = dir.path().join("default.log");
+    std::fs::write(&log, "old\n").expect("log");
+    let output = uswap(&["up", "--pool", "16M", "--run-dir", str(dir.path())]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    let last = errors.lines().last().expect("a message");
+    assert!(last.starts_with("uswap: the server ended (exit status: 1): "), "{errors}");
+    assert!(last.contains("; "), "{errors}");
+    let said = std::fs::read_to_string(&log).expect("log");
+    assert!(said.starts_with("uswap: ") && !said.contains("old"), "{said}");
+    assert_eq!(log.metadata().expect("log").permissions().mode() & 0o777, 0o600);
+    let left = std::fs::read_dir(dir.path()).expect("directory").flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["default.log"]);
+}
+
+#[test]
+fn a_service_that_does_not_come_up_leaves_no_helper_talking() {
+    if real_driver() {
+        return;
+    }
+    let dir = directory();
+    let words = ["run", "--swapon", "--pool", "16M", "--run-dir", str(dir.path())];
+    let line = refused(&words, 1);
+    assert!(!line.contains("by hand"), "{line}");
+}
+
+#[test]
+fn the_helper_waits_for_a_device() {
+    let helper = ["swapon-helper", "--name", "x", "--priority", "7", "--discard"];
+    assert_eq!(accepted(&helper), "");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_uswap"))
+        .args(helper)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut pipe = child.stdin.take().expect("piped");
+    writeln!(pipe, "/nonexistent/ublkb0").expect("the helper reads");
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(1));
+    let line = text(&output.stderr);
+    let by_hand = "by hand: `mkswap /nonexistent/ublkb0 && swapon -p 7 -d /nonexistent/ublkb0`";
+    assert!(line.contains("the service runs, but") && line.contains(by_hand), "{line}");
+}
+
+#[test]
+fn doctor_speaks_json_and_its_exit_code_is_the_worst_row() {
+    let dir = directory();
+    let output = uswap(&["doctor", "--json", "--run-dir", str(dir.path())]);
+    let rows: Vec<serde_json::Map<String, serde_json::Value>> =
+        serde_json::from_slice(&output.stdout).expect("JSON");
+    for row in &rows {
+        for key in ["name", "level", "found", "why", "fix"] {
+            assert!(row.get(key).is_some_and(serde_json::Value::is_string), "{key} in {row:?}");
+        }
+    }
+    let failed = rows.iter().any(|row| row["level"] == "fail");
+    assert_eq!(output.status.code(), Some(i32::from(failed)));
+    assert!(rows.iter().any(|row| row["name"] == "ublk driver"));
+}
