@@ -8,6 +8,7 @@ use clap::Parser;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -202,7 +203,17 @@ fn start(command: &[String]) -> StartResult<Child> {
     };
     let mut process = Command::new(&command[0]);
     process.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    process.spawn().map_err(fail)
+    // A group of its own: what it starts ends with it.
+    process.process_group(0).spawn().map_err(fail)
+}
+
+/// Ends the command and everything in its group.
+fn end(mut child: Child) {
+    let group = format!("-{}", child.id());
+    // Nothing to do about a failure: the group may be gone already.
+    let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// Waits until the command's memory stands still, or the given time is over.
@@ -262,9 +273,7 @@ fn run(arguments: &Arguments) -> StartResult<usize> {
             pids.extend(family(child.id()));
             take(&pids, arguments)
         });
-    // It may have ended by itself; either way it must not stay a zombie.
-    let _ = child.kill();
-    let _ = child.wait();
+    end(child);
     taken
 }
 

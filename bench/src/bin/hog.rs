@@ -110,9 +110,10 @@ fn run(arguments: &Arguments) -> StartResult<()> {
     let source_page = |index: usize| &source[index % source_pages * PAGE_SIZE..][..PAGE_SIZE];
     let pages = arguments.mib as usize * (MIB / PAGE_SIZE);
     let order = Order::new(pages, arguments.random);
-    let report = |what: &str, begin: Instant| {
+    let report = |what: &str, begin: Instant, times: u32| {
         let seconds = begin.elapsed().as_secs_f64();
-        println!("hog {what}: {seconds:.2} s, {:.1} MiB/s", f64::from(arguments.mib) / seconds);
+        let mib = f64::from(arguments.mib) * f64::from(times);
+        println!("hog {what}: {seconds:.2} s, {:.1} MiB/s", mib / seconds);
     };
     println!("hog holds {} MiB of pages and {} MiB of source", arguments.mib, source.len() / MIB);
     let start = Instant::now();
@@ -121,7 +122,7 @@ fn run(arguments: &Arguments) -> StartResult<()> {
         page.copy_from_slice(source_page(index));
         page[STAMP].copy_from_slice(&stamp(index, 0));
     }
-    report("fill", start);
+    report("fill", start, 1);
     for pass in 1..=arguments.passes {
         let begin = Instant::now();
         for index in order.iter() {
@@ -133,9 +134,9 @@ fn run(arguments: &Arguments) -> StartResult<()> {
             }
             page[STAMP].copy_from_slice(&stamp(index, pass));
         }
-        report(&format!("pass {pass}"), begin);
+        report(&format!("pass {pass}"), begin, 1);
     }
-    report("total", start);
+    report("total", start, arguments.passes + 1);
     let checked = if arguments.verify { "every page verified" } else { "not verified" };
     println!("hog done: {} passes over {pages} pages, {checked}", arguments.passes);
     Ok(())
