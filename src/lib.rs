@@ -12,11 +12,17 @@
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
 //! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
 
+pub mod cli;
+pub mod codec;
 pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod limits;
+pub mod pool;
 pub mod stats;
+pub mod store;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod table;
+pub mod ublk;
 pub mod units;

@@ -1,6 +1,6 @@
 //! Every limit with its reason, and the relations between limits checked at compile time.
 
-use crate::units::{PAGE_SIZE, SECTOR_SHIFT};
+use crate::units::{Location, PAGE_SIZE, SECTOR_SHIFT};
 
 /// Largest device: a slot index has 32 bits.
 pub const DEVICE_BYTES_MAX: u64 = (1 << 32) * PAGE_SIZE as u64;
@@ -29,7 +29,23 @@ pub const REQUEST_SECTORS_MAX: u32 = (REQUEST_BYTES_MAX >> SECTOR_SHIFT) as u32;
 pub const DISCARD_BYTES_MAX: u64 = 128 << 20;
 /// Longest device name; it becomes a directory, a unit instance and a metric label.
 pub const NAME_LEN_MAX: usize = 32;
+/// Bytes in a slab. At 64 KiB half-filled slabs cost 4 % of a 64 MiB set; at 16 KiB the tails cost 4 % of any
+/// set (bench/NOTES.md, "Pool geometry").
+pub const SLAB_BYTES: usize = 32 << 10;
+/// Smallest distance between size classes: with 16 a small set has twice the half-filled slabs and a large one gains
+/// nothing (bench/NOTES.md).
+pub const CLASS_STEP_BYTES: usize = 32;
+/// Smallest object. With the slab size it bounds the objects in a slab, and so the bitmap kept for each slab.
+pub const OBJECT_BYTES_MIN: usize = 64;
+/// Bytes before each compressed object that name its slot.
+pub const OBJECT_HEADER_BYTES: usize = 4;
+/// Longest compressed page that is kept compressed: beyond it the size class is the page itself.
+pub const HUGE_BYTES: usize = ((SLAB_BYTES / 9) & !15) - OBJECT_HEADER_BYTES;
 
+const _: () = assert!(SLAB_BYTES.is_multiple_of(PAGE_SIZE) && SLAB_BYTES / PAGE_SIZE == 8);
+const _: () = assert!(OBJECT_BYTES_MIN.is_multiple_of(Location::UNIT));
+const _: () = assert!(POOL_BYTES_MAX == (Location::UNIT as u64) << Location::BITS);
+const _: () = assert!(POOL_BYTES_MIN.is_multiple_of(SLAB_BYTES as u64));
 const _: () = assert!(REQUEST_BYTES_MAX.is_multiple_of(PAGE_SIZE));
 const _: () = assert!(DEPTH_MIN <= DEPTH_DEFAULT && DEPTH_DEFAULT <= DEPTH_MAX);
 const _: () = assert!(DISCARD_BYTES_MAX >> SECTOR_SHIFT <= u32::MAX as u64);

@@ -41,3 +41,41 @@ impl Tag {
         self.0 as usize
     }
 }
+
+/// Where an object lies in the arena, in units of [`Location::UNIT`] bytes: a position, never a pointer, so that it
+/// means the same in every process that maps the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location(u64);
+
+impl Location {
+    /// Bytes that one step of a location stands for; every object starts at a multiple of it.
+    pub const UNIT: usize = 16;
+    /// Bits of a location: what a slot entry has room for.
+    pub const BITS: u32 = 34;
+
+    /// The location of byte `offset`. Panics unless that is a multiple of the unit within [`Location::BITS`].
+    #[inline]
+    pub fn from_offset(offset: usize) -> Self {
+        assert!(offset.is_multiple_of(Self::UNIT), "object at {offset} is not aligned");
+        Self::from_units((offset / Self::UNIT) as u64)
+    }
+
+    /// The location `units` units into the arena. Panics beyond [`Location::BITS`].
+    #[inline]
+    pub fn from_units(units: u64) -> Self {
+        assert!(units >> Self::BITS == 0, "location {units} does not fit a slot entry");
+        Self(units)
+    }
+
+    /// The number of units, below 2 to the [`Location::BITS`].
+    #[inline]
+    pub const fn units(self) -> u64 {
+        self.0
+    }
+
+    /// The position in bytes.
+    #[inline]
+    pub const fn offset(self) -> usize {
+        self.0 as usize * Self::UNIT
+    }
+}

@@ -1,1 +1,3 @@
-//! Shared parts of uswap's measuring programs.
+//! What the measuring programs share.
+
+pub mod corpus;

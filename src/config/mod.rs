@@ -1,9 +1,30 @@
 //! What a service is asked to be. Every key is documented once, here; flags and file keys have the same names.
+//!
+//! [`load`] reads words, [`check`] turns them into [`Settings`]. Every reader takes a `root`, so that a test is a
+//! directory and never this machine.
 
-use std::path::PathBuf;
+pub mod check;
+pub mod load;
+pub mod size;
+
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Name of the service nobody named.
+pub const NAME_DEFAULT: &str = "default";
+/// State of all services.
+pub const RUN_DIR_DEFAULT: &str = "/run/uswap";
+/// Priority of the swap area: above disks, whose default is negative, and above what a zram set-up usually takes.
+pub const PRIORITY_DEFAULT: i16 = 100;
+
+/// An absolute `path` as seen from `root`; a relative one is a person's word and stays as it is.
+pub fn under(root: &Path, path: &Path) -> PathBuf {
+    path.strip_prefix("/").map_or_else(|_| path.to_owned(), |rest| root.join(rest))
+}
 
 /// What the device does with pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Target {
     /// Stores pages compressed in RAM.
     Swap,
@@ -11,13 +32,34 @@ pub enum Target {
     Null,
 }
 
+impl Target {
+    /// The word people type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Swap => "swap",
+            Self::Null => "null",
+        }
+    }
+}
+
 /// How arriving pages are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CodecChoice {
     /// LZ4 blocks.
     Lz4,
     /// No compression, except that same-filled pages still take no room.
     None,
+}
+
+impl CodecChoice {
+    /// The word people type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lz4 => "lz4",
+            Self::None => "none",
+        }
+    }
 }
 
 /// A checked description of one service: every rule of `config::check` holds.
@@ -45,7 +87,7 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Do mkswap and swapon once the device serves.
     pub swapon: bool,
-    /// Priority for swapon; the kernel's choice when absent.
+    /// Priority for swapon; the kernel's choice when absent (`config::check` fills in [`PRIORITY_DEFAULT`]).
     pub priority: Option<i16>,
     /// swapon with discards, so that freed slots give their memory back.
     pub discard: bool,

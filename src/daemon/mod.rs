@@ -1,11 +1,109 @@
 //! Threads and life cycle of the service; the only place where requests meet the store.
+//!
+//! Start: protect the process, open the driver, bind the socket, make the state resident, add the device, fetch every
+//! tag on its queue thread, lock and check all memory, start the device, set the block layer. Then it is ready.
+//! Stop: make sure nobody uses the device, stop it, let the queue threads end, close and delete it, remove state and
+//! socket. A start that fails half way takes the same way back from where it is.
 
+mod control;
+mod device;
+mod leftover;
 pub mod protocol;
+mod state;
+mod status;
+pub mod usage;
+mod worker;
 
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
+use crate::limits::QUEUES_DEFAULT_MAX;
+use crate::stats::Stats;
+use crate::sys::wake::{Bell, Signals};
+use crate::sys::{guard, heap};
+use crate::ublk::ctrl::{Geometry, open_char_device};
+use crate::ublk::{Controller, Features};
+use crate::units::SECTOR_SHIFT;
+use control::Socket;
+use device::Context;
+use state::State;
+use std::io;
 
-/// Serves one device until it is told to stop. Calls `ready` with the device path once I/O is served.
-pub fn serve(_settings: &Settings, _ready: &mut dyn FnMut(&str)) -> StartResult<()> {
-    Err(StartError::failure("not yet", "wait"))
+pub use leftover::remove_leftover;
+
+/// Tells the administrator something, on stderr. Only start-up and the control thread call this.
+type Tell<'a> = &'a dyn Fn(&str);
+
+/// Serves one device until it is told to stop. Calls `ready` with the device path once I/O is served, and `tell` with
+/// lines for the administrator.
+pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -> StartResult<()> {
+    heap::settle();
+    let mut signals = Signals::open().map_err(|e| cannot("watch for signals", &e))?;
+    protect(settings, tell)?;
+    let mut controller = Controller::open()?;
+    let queues = settings.queues.unwrap_or_else(|| default_queues(controller.features()));
+    let socket = Socket::bind(&settings.socket, &settings.name)?;
+    let mut state = State::prepare(settings, queues)?;
+    let buffers = std::mem::take(&mut state.buffers);
+    let sectors = settings.size >> SECTOR_SHIFT;
+    let shape = Geometry { id: settings.id, queues, depth: settings.depth, sectors };
+    let id = controller.add(shape)?.dev_id;
+    let outcome = (|| {
+        state.note_device(id).map_err(|e| cannot("note the device number", &e))?;
+        // Closed when this block ends, as deleting the device requires.
+        let char_device = open_char_device(id)?;
+        controller.set_params(id, sectors)?;
+        let stats = Stats::new(queues);
+        let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
+        let (state, stats, char_device, gone) = (&state, &stats, &char_device, &gone);
+        let context = Context { settings, id, queues, state, stats, char_device, gone, tell };
+        context.serve(&mut controller, buffers, &socket, &mut signals, ready)
+    })();
+    let deleted = controller.delete(id);
+    outcome?;
+    deleted.map_err(|e| cannot(&format!("delete device {id}"), &e))
+}
+
+/// Names of the features that the ublk driver of this machine offers.
+pub fn driver_features() -> StartResult<Vec<String>> {
+    Ok(Controller::open()?.features().names())
+}
+
+/// Makes the process fit to serve memory pressure, or says why it is not.
+fn protect(settings: &Settings, tell: Tell<'_>) -> StartResult<()> {
+    let steps = [
+        guard::set_quiet_memory().map_err(|e| ("turn core dumps and page merging off", e)),
+        guard::set_io_flusher().map_err(|e| ("become an I/O flusher (CAP_SYS_RESOURCE)", e)),
+        guard::set_oom_exempt().map_err(|e| ("leave the OOM killer's list (CAP_SYS_RESOURCE)", e)),
+    ];
+    for (what, e) in steps.into_iter().filter_map(Result::err) {
+        tolerate(settings, tell, cannot(what, &e))?;
+    }
+    Ok(())
+}
+
+/// With `--unsafe-no-lock`, a failed protection is only told.
+fn tolerate(settings: &Settings, tell: Tell<'_>, error: StartError) -> StartResult<()> {
+    // The null target stores nothing, so nothing can be lost; but it can still hang the machine as swap would.
+    if !settings.unsafe_no_lock {
+        return Err(error);
+    }
+    tell(&format!("unsafe: {error}"));
+    Ok(())
+}
+
+fn cannot(what: &str, e: &io::Error) -> StartError {
+    StartError::failure(
+        format!("cannot {what} ({e})"),
+        "run as root, or see `uswap doctor`; --unsafe-no-lock is for development only",
+    )
+}
+
+/// One queue per CPU up to a few. Drivers that notice a death by timer cannot recover several queues safely
+/// (6.12: a half-ready set of queues leaves the device unusable), so there it is one.
+fn default_queues(features: Features) -> u16 {
+    if !features.notices_death() {
+        return 1;
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(cpus).unwrap_or(u16::MAX).min(QUEUES_DEFAULT_MAX)
 }

@@ -99,6 +99,10 @@ pub struct MemoryUse {
     pub pool_bytes: u64,
     /// Slabs in use, whole slabs.
     pub pool_used_bytes: u64,
+    /// Objects in these slabs, headers and rounding included.
+    pub object_bytes: u64,
+    /// The pool's own bookkeeping, on the heap.
+    pub bookkeeping_bytes: u64,
     /// Slot table, resident.
     pub table_bytes: u64,
     /// Request buffers, resident.

@@ -3,4 +3,10 @@
 //! Rule for adding to it: what goes in here is a thing the kernel or the hardware shares with us (mappings, rings,
 //! process attributes), with an interface that safe code cannot misuse. Everything that decides stays outside.
 
+pub mod guard;
+pub mod heap;
 pub mod map;
+pub mod statefs;
+pub mod ublk_abi;
+pub mod uring;
+pub mod wake;

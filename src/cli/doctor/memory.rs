@@ -1,0 +1,125 @@
+//! Memory management settings around swap.
+
+use super::{Level, Row, chosen, line};
+use crate::cli::swap::{self, SwapArea};
+use crate::config::size::format as human;
+use std::path::Path;
+
+const PAGE_CLUSTER: &str = "/proc/sys/vm/page-cluster";
+const ZSWAP: &str = "/sys/module/zswap/parameters/enabled";
+
+/// A sysctl or parameter whose value is simply compared.
+struct Setting {
+    name: &'static str,
+    path: &'static str,
+    /// Values that will do. Empty: any will, the row is for information.
+    good: &'static [&'static str],
+    why: &'static str,
+    fix: &'static str,
+}
+
+const SETTINGS: [Setting; 6] = [
+    Setting {
+        name: "zswap",
+        path: ZSWAP,
+        good: &["N", "0"],
+        why: "zswap in front compresses every page first and hands uswap only what it gives up",
+        fix: "echo N > /sys/module/zswap/parameters/enabled; to keep it: zswap.enabled=0 at boot",
+    },
+    Setting {
+        name: "vm.page-cluster",
+        path: PAGE_CLUSTER,
+        good: &["0"],
+        why: "readahead fetches neighbours that nobody asked for; there is no seek to save in RAM",
+        fix: "sysctl -w vm.page-cluster=0",
+    },
+    Setting {
+        name: "vm.swappiness",
+        path: "/proc/sys/vm/swappiness",
+        good: &[],
+        why: "swap in RAM is cheap: 100 to 180 lets the kernel prefer it over dropping file pages",
+        fix: "",
+    },
+    Setting {
+        name: "transparent huge pages",
+        path: "/sys/kernel/mm/transparent_hugepage/enabled",
+        good: &[],
+        why: "huge pages come as one request and are stored as 4 KiB pages; they return as small ones",
+        fix: "",
+    },
+    Setting {
+        name: "kernel.numa_balancing",
+        path: "/proc/sys/kernel/numa_balancing",
+        good: &["0"],
+        why: "it unmaps the server's locked pages to see who uses them: faults in the swap path",
+        fix: "sysctl -w kernel.numa_balancing=0",
+    },
+    Setting {
+        name: "vm.compact_unevictable_allowed",
+        path: "/proc/sys/vm/compact_unevictable_allowed",
+        good: &["0"],
+        why: "compaction moves locked pages too, and the server waits meanwhile",
+        fix: "sysctl -w vm.compact_unevictable_allowed=0",
+    },
+];
+
+/// Settings, reserves and other swap areas.
+pub fn rows(root: &Path) -> Vec<Row> {
+    let mut rows: Vec<Row> = SETTINGS.iter().filter_map(|s| setting(root, s)).collect();
+    rows.extend(min_free(root));
+    rows.extend(others(root));
+    rows
+}
+
+/// A row, or none where the kernel does not have the setting.
+fn setting(root: &Path, setting: &Setting) -> Option<Row> {
+    let value = line(root, setting.path)?;
+    let value = chosen(&value);
+    let good = setting.good.is_empty() || setting.good.contains(&value);
+    let level = if good { Level::Ok } else { Level::Warn };
+    Some(Row::new(setting.name, level, value, setting.why, setting.fix))
+}
+
+/// The kernel's reserve. Its own default is the square root of 16 x RAM, all in KiB (Linux mm/page_alloc.c); less
+/// than 16 MiB is little for a server that competes as an ordinary task.
+fn min_free(root: &Path) -> Option<Row> {
+    const ENOUGH_KIB: u64 = 16 << 10;
+    let kib: u64 = line(root, "/proc/sys/vm/min_free_kbytes")?.parse().ok()?;
+    let total = crate::config::check::memory(root).ok()?.total;
+    // On a small machine a reserve of 1/64 of RAM has to do.
+    let enough = ENOUGH_KIB.min((total >> 10) / 64);
+    let level = if kib >= enough { Level::Ok } else { Level::Warn };
+    let why = "the kernel's own allocations for I/O come from this reserve when memory is gone";
+    let fix = format!("sysctl -w vm.min_free_kbytes={enough}");
+    Some(Row::new("vm.min_free_kbytes", level, human(kib << 10), why, &fix))
+}
+
+/// Swap areas that are not ours: which is used first, and zram competing for the same RAM.
+fn others(root: &Path) -> Vec<Row> {
+    let areas: Vec<SwapArea> =
+        swap::areas(root).into_iter().filter(|a| !a.path.starts_with("/dev/ublkb")).collect();
+    let row = |area: &SwapArea| {
+        let found = swap::describe(area);
+        let name = format!("other swap {}", area.path);
+        if area.path.starts_with("/dev/zram") {
+            let why = "zram and uswap both keep pages in RAM; two of them share one memory badly";
+            let fix = format!("swapoff {}; to keep it off: remove zram-generator", area.path);
+            return Row::new(&name, Level::Warn, found, why, &fix);
+        }
+        let first = area.priority >= i32::from(crate::config::PRIORITY_DEFAULT);
+        let level = if first { Level::Warn } else { Level::Ok };
+        let why = "the area with the highest priority is filled first; uswap takes 100 by default";
+        let fix = format!("use uswap --priority {} or more", area.priority.saturating_add(1));
+        Row::new(&name, level, found, why, &fix)
+    };
+    areas.iter().map(row).collect()
+}
+
+/// What to say before swap is switched on: things that cost speed, with the command, none of them fatal.
+pub fn before_swapon(root: &Path) -> Vec<String> {
+    let rows = SETTINGS.iter().filter(|s| [PAGE_CLUSTER, ZSWAP].contains(&s.path));
+    rows.filter_map(|s| setting(root, s))
+        .filter(|row| row.level != Level::Ok)
+        .map(|row| format!("warning: {} is {}: {}; {}", row.name, row.found, row.why, row.fix))
+        .collect()
+}

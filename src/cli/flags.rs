@@ -1,0 +1,140 @@
+//! Flags of `run`, shared with `up`, and the run directory that all other commands take.
+
+use crate::config::load::{self, Bytes, Keys};
+use crate::config::{CodecChoice, RUN_DIR_DEFAULT, Target, size};
+use crate::error::StartResult;
+use clap::Args;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Everything a service can be asked to be. The same words are keys of the configuration file.
+#[derive(Args, Clone, Debug)]
+pub struct RunFlags {
+    /// Read settings from FILE (TOML; keys are the names of these flags) [default:
+    /// /etc/uswap/NAME.conf if it exists]. Flags win over the file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Number of the device, /dev/ublkbN [default: the first free one]
+    #[arg(long, value_name = "N")]
+    id: Option<u32>,
+    /// Size of the device: bytes, or a number with K, M, G or T [default: 3 x pool]
+    #[arg(long, value_parser = bytes, allow_hyphen_values = true)]
+    size: Option<u64>,
+    /// RAM for stored pages, all of it taken and locked at start [default: a quarter of RAM, at
+    /// most 4G]
+    #[arg(long, value_parser = bytes, value_name = "SIZE", allow_hyphen_values = true)]
+    pool: Option<u64>,
+    /// Hardware queues, a thread each [default: what suits the kernel and the CPUs]
+    #[arg(long, value_name = "N")]
+    queues: Option<u16>,
+    /// Requests a queue can have in flight, 8 to 128 [default: 64]
+    #[arg(long, value_name = "N")]
+    depth: Option<u16>,
+    /// How pages are compressed: lz4, or none [default: lz4]
+    #[arg(long, value_parser = codec)]
+    codec: Option<CodecChoice>,
+    /// What is served: swap, or null, which stores nothing and is for measuring [default: swap]
+    #[arg(long, value_parser = target)]
+    target: Option<Target>,
+    /// Control socket [default: RUN_DIR/NAME.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// State of all services [default: /run/uswap]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Do mkswap and swapon once I/O is served (always on with `up`)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
+    swapon: Option<bool>,
+    /// Priority of the swap area, 0 to 32767; higher is used first [default: 100]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    priority: Option<i16>,
+    /// swapon with discards, so that freed pages give their RAM back at once [default: false; true
+    /// with `up`]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
+    discard: Option<bool>,
+    /// For development only: go on although memory cannot be locked or the process protected. As
+    /// swap such a server can stop the machine
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
+    unsafe_no_lock: Option<bool>,
+}
+
+impl RunFlags {
+    /// Flags over the file, with the name settled.
+    pub fn keys(&self, root: &Path, name: Option<&str>) -> StartResult<Keys> {
+        let flags = Keys {
+            name: name.map(str::to_owned),
+            id: self.id,
+            size: self.size.map(Bytes),
+            pool: self.pool.map(Bytes),
+            queues: self.queues,
+            depth: self.depth,
+            codec: self.codec,
+            target: self.target,
+            socket: self.socket.clone(),
+            run_dir: self.run_dir.clone(),
+            swapon: self.swapon,
+            priority: self.priority,
+            discard: self.discard,
+            unsafe_no_lock: self.unsafe_no_lock,
+        };
+        load::keys(root, self.config.as_deref(), flags)
+    }
+
+    /// The file these settings come from, if one was named.
+    pub fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    size::parse(text)
+}
+
+fn codec(text: &str) -> Result<CodecChoice, String> {
+    [CodecChoice::Lz4, CodecChoice::None]
+        .into_iter()
+        .find(|c| c.name() == text)
+        .ok_or_else(|| "not a codec; use lz4 or none".into())
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    [Target::Swap, Target::Null]
+        .into_iter()
+        .find(|t| t.name() == text)
+        .ok_or_else(|| "not a target; use swap or null".into())
+}
+
+/// Words for the command line of a `run` that is to have exactly these settings.
+pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
+    let mut args: Vec<OsString> = Vec::new();
+    let mut push = |flag: &str, value: OsString| args.extend([flag.into(), value]);
+    push("--name", (&settings.name).into());
+    push("--size", settings.size.to_string().into());
+    if settings.target == Target::Swap {
+        push("--pool", settings.pool.to_string().into());
+    }
+    push("--depth", settings.depth.to_string().into());
+    push("--codec", settings.codec.name().into());
+    push("--target", settings.target.name().into());
+    push("--socket", settings.socket.clone().into());
+    push("--run-dir", settings.run_dir.clone().into());
+    if let Some(id) = settings.id {
+        push("--id", id.to_string().into());
+    }
+    if let Some(queues) = settings.queues {
+        push("--queues", queues.to_string().into());
+    }
+    args.push(format!("--unsafe-no-lock={}", settings.unsafe_no_lock).into());
+    args
+}
+
+/// Where to look for services.
+#[derive(Args, Clone, Debug)]
+pub struct RunDir {
+    /// State of all services
+    #[arg(long = "run-dir", value_name = "DIR", default_value = RUN_DIR_DEFAULT)]
+    pub path: PathBuf,
+}

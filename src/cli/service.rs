@@ -1,0 +1,152 @@
+//! Finding services: one control socket each in the run directory.
+
+use crate::config::load::{self, Keys};
+use crate::config::{RUN_DIR_DEFAULT, check};
+use crate::daemon::protocol::{Reply, Request, Status, ask};
+use crate::error::{StartError, StartResult};
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Time between two looks at something that is going away.
+const POLL: Duration = Duration::from_millis(50);
+
+/// One service as it can be found from outside.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its control socket, which may not be there.
+    pub socket: PathBuf,
+    /// Directory with its state and log.
+    pub run_dir: PathBuf,
+}
+
+/// What answers at a service's socket.
+#[derive(Debug)]
+pub enum State {
+    /// A server.
+    Running(Box<Status>),
+    /// Nothing: no socket, or one that a dead server left.
+    Dead,
+}
+
+impl Service {
+    /// The service `name`. Without a run directory from the flags, its configuration file decides.
+    pub fn named(root: &Path, name: &str, run_dir: Option<&Path>) -> StartResult<Self> {
+        check::name(name)?;
+        let flags = Keys { name: Some(name.into()), ..Keys::default() };
+        // A broken file must not keep anybody from stopping a service: then the usual places have to do.
+        let file = load::keys(root, None, flags).unwrap_or_default();
+        let given = run_dir.map(Path::to_owned);
+        let socket = if given.is_some() { None } else { file.socket };
+        let run_dir = given.or(file.run_dir).unwrap_or_else(|| RUN_DIR_DEFAULT.into());
+        let socket = socket.unwrap_or_else(|| run_dir.join(format!("{name}.sock")));
+        Ok(Self { name: name.into(), socket, run_dir })
+    }
+
+    /// All services with a socket in `run_dir`, by name. No directory means no services.
+    pub fn all(run_dir: &Path) -> StartResult<Vec<Self>> {
+        let entries = match std::fs::read_dir(run_dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => {
+                let what = format!("cannot read {}: {e}", run_dir.display());
+                return Err(StartError::failure(what, "run as root or name another --run-dir"));
+            }
+        };
+        let mut found: Vec<Self> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|ext| ext == "sock"))
+            .filter_map(|socket| {
+                let name = socket.file_stem()?.to_str()?.to_owned();
+                Some(Self { name, socket, run_dir: run_dir.into() })
+            })
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// Asks the service to describe itself. A server that is there but does not answer is an error.
+    pub fn state(&self) -> StartResult<State> {
+        match UnixStream::connect(&self.socket) {
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                return Ok(State::Dead);
+            }
+            Err(e) => {
+                let what = format!("cannot talk to {}: {e}", self.socket.display());
+                return Err(StartError::failure(what, "run as root"));
+            }
+        }
+        match ask(&self.socket, &Request::Status)? {
+            Reply::Status(status) => Ok(State::Running(status)),
+            Reply::Refused { message } => Err(refused(&message)),
+            Reply::Stopping => Ok(State::Dead),
+        }
+    }
+
+    /// Asks the server to end.
+    pub fn stop(&self) -> StartResult<()> {
+        match ask(&self.socket, &Request::Stop)? {
+            Reply::Refused { message } => Err(refused(&message)),
+            Reply::Stopping | Reply::Status(_) => Ok(()),
+        }
+    }
+
+    /// Waits until socket and process are gone; whether they went in time.
+    pub fn gone_within(&self, pid: u32, limit: Duration) -> bool {
+        let start = Instant::now();
+        while self.socket.exists() || process_runs(pid) {
+            if start.elapsed() > limit {
+                return false;
+            }
+            sleep(POLL);
+        }
+        true
+    }
+}
+
+/// Whether `pid` is a process that has not ended; one that only waits to be reaped has.
+fn process_runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    state.is_some_and(|state| !matches!(state, "Z" | "X"))
+}
+
+/// A server's refusal, which is one line with the remedy in it.
+pub fn refused(message: &str) -> StartError {
+    let (what, remedy) = message.split_once("; ").unwrap_or((message, "see `uswap status`"));
+    StartError::failure(what, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_services_and_dead_ones_are_told() {
+        let dir = tempfile::tempdir().expect("directory");
+        drop(std::os::unix::net::UnixListener::bind(dir.path().join("b.sock")).expect("bind"));
+        std::fs::write(dir.path().join("b.log"), "").expect("log");
+        let all = Service::all(dir.path()).expect("readable");
+        assert_eq!(all.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert!(matches!(all[0].state(), Ok(State::Dead)));
+        assert!(Service::all(&dir.path().join("none")).expect("no directory").is_empty());
+    }
+
+    #[test]
+    fn a_configured_socket_is_found() {
+        let root = tempfile::tempdir().expect("directory");
+        let etc = root.path().join("etc/uswap");
+        std::fs::create_dir_all(&etc).expect("etc");
+        std::fs::write(etc.join("x.conf"), "socket = \"/run/elsewhere\"").expect("file");
+        let found = Service::named(root.path(), "x", None).expect("named");
+        assert_eq!(found.socket, Path::new("/run/elsewhere"));
+        let found = Service::named(root.path(), "x", Some(Path::new("/r"))).expect("named");
+        assert_eq!(found.socket, Path::new("/r/x.sock"));
+    }
+}

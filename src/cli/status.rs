@@ -1,0 +1,107 @@
+//! `uswap status`: everything one service says of itself.
+
+use super::flags::RunDir;
+use super::list::{data_bytes, json, ratio};
+use super::service::{Service, State};
+use super::{say, table};
+use crate::config::size::format as human;
+use crate::daemon::protocol;
+use crate::error::{StartError, StartResult};
+use clap::Args;
+use std::path::Path;
+
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Name of the service [default: the only one]
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    run_dir: RunDir,
+}
+
+impl Status {
+    /// Prints the status of the named or the only service.
+    pub fn execute(&self) -> StartResult<()> {
+        let service = self.service()?;
+        let State::Running(status) = service.state()? else {
+            return Err(StartError::failure(
+                format!("no server answers for {}", service.name),
+                "see `uswap list`, or start it with `uswap up NAME`",
+            ));
+        };
+        if self.json { say(&(json(&status)? + "\n")) } else { say(&text(&status)) }
+    }
+
+    fn service(&self) -> StartResult<Service> {
+        if let Some(name) = &self.name {
+            let standard = self.run_dir.path == Path::new(crate::config::RUN_DIR_DEFAULT);
+            let run_dir = (!standard).then_some(self.run_dir.path.as_path());
+            return Service::named(Path::new("/"), name, run_dir);
+        }
+        let mut all = Service::all(&self.run_dir.path)?;
+        match (all.pop(), all.len()) {
+            (Some(only), 0) => Ok(only),
+            (None, _) => Err(StartError::failure(
+                format!("no service in {}", self.run_dir.path.display()),
+                "start one with `uswap up`",
+            )),
+            (Some(last), _) => {
+                all.push(last);
+                let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
+                Err(StartError::usage(
+                    format!("there are several services: {}", names.join(", ")),
+                    "name one of them",
+                ))
+            }
+        }
+    }
+}
+
+fn text(status: &protocol::Status) -> String {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |name: &str, value: String| rows.push(vec![name.into(), value]);
+    let (memory, pages, safety) = (&status.memory, &status.pages, &status.safety);
+    row("device", status.device.clone());
+    row("server", format!("pid {}, uswap {}", status.pid, status.version));
+    row("kernel", status.kernel.clone());
+    row("up", format!("{} s", status.uptime_seconds));
+    row("target", format!("{}, codec {}", status.target, status.codec));
+    row("size", human(status.size_bytes));
+    row("queues", format!("{} of depth {}", status.queues, status.depth));
+    row("swap", status.swap.as_ref().map_or_else(|| "not in use".into(), swap_use));
+    let (used, pool) = (memory.pool_used_bytes, memory.pool_bytes);
+    row("pool", format!("{} of {} used", human(used), human(pool)));
+    row("slot table", human(memory.table_bytes));
+    row("buffers", human(memory.buffer_bytes));
+    row("resident", human(memory.resident_bytes));
+    let kinds = format!("{} lz4, {} huge, {} same-filled", pages.lz4, pages.huge, pages.same);
+    row("pages", format!("{} stored: {kinds}", pages.stored));
+    let data = data_bytes(status);
+    row("data", format!("{} in {}, ratio {}", human(data), human(used), ratio(data, used)));
+    row("memory locked", yes(safety.memory_locked));
+    row("io flusher", yes(safety.io_flusher));
+    row("oom score", safety.oom_score_adj.to_string());
+    row("state noswap", yes(safety.state_noswap));
+    row("queue allocations", safety.queue_allocations.to_string());
+    for setting in &status.block {
+        let good = if setting.good { String::new() } else { format!(" (want {})", setting.wanted) };
+        row(&setting.name, format!("{}{good}", setting.value));
+    }
+    row("ublk features", status.features.join(" "));
+    for (name, value) in &status.counters {
+        row(name, value.to_string());
+    }
+    table::render(&["SERVICE", &status.name], &rows, &[])
+}
+
+fn swap_use(swap: &protocol::SwapUse) -> String {
+    let (used, size) = (human(swap.used_bytes), human(swap.size_bytes));
+    format!("{used} of {size} used, priority {}", swap.priority)
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes" } else { "NO" }.into()
+}

@@ -1,0 +1,181 @@
+//! `uswap up`: a service in the background, in use as swap when this returns, or nothing left behind.
+//!
+//! mkswap and swapon run from here, not from the server, which must not fork.
+
+use super::flags::{self, RunFlags};
+use super::service::{Service, State};
+use super::{doctor, note, say, swap};
+use crate::config::{NAME_DEFAULT, PRIORITY_DEFAULT, Settings, Target, check, size};
+use crate::error::{StartError, StartResult};
+use clap::Args;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a service that nobody uses may take to end.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Args, Debug)]
+pub struct Up {
+    /// Name of the service [default: default]
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    flags: RunFlags,
+}
+
+impl Up {
+    /// Starts, makes and enables swap.
+    pub fn execute(&self) -> StartResult<()> {
+        let root = Path::new("/");
+        let name = match (&self.name, self.flags.config()) {
+            (None, None) => Some(NAME_DEFAULT),
+            (name, _) => name.as_deref(),
+        };
+        let mut keys = self.flags.keys(root, name)?;
+        keys.discard.get_or_insert(true);
+        keys.swapon = Some(true);
+        let settings = check::settings(root, keys)?;
+        if settings.target == Target::Null {
+            return Err(StartError::usage(
+                "the null target stores nothing, so it cannot be swap",
+                "use `uswap run --target null`",
+            ));
+        }
+        let service = Service {
+            name: settings.name.clone(),
+            socket: settings.socket.clone(),
+            run_dir: settings.run_dir.clone(),
+        };
+        let running = running_device(&service)?;
+        for warning in doctor::before_swapon(root) {
+            note(&warning);
+        }
+        let device = match running {
+            Some(device) => enable(&settings, &device).map(|()| device)?,
+            None => start_and_enable(&settings, &service)?,
+        };
+        let area = swap::area(root, &device).map_or_else(String::new, |area| {
+            format!(" size {} priority {}", size::format(area.size), area.priority)
+        });
+        say(&format!("swap on {device}{area}\n"))
+    }
+}
+
+/// The device of a service that already runs and waits to be used; one that is in use is an error.
+fn running_device(service: &Service) -> StartResult<Option<String>> {
+    let State::Running(status) = service.state()? else { return Ok(None) };
+    let name = &service.name;
+    let Some(used) = status.swap else {
+        note(&format!("{name} already runs as {}; using it as it is", status.device));
+        return Ok(Some(status.device));
+    };
+    let used = size::format(used.used_bytes);
+    Err(StartError::failure(
+        format!("{name} already runs and is in use as swap on {} ({used} used)", status.device),
+        format!("see `uswap status {name}`, or take it down first with `uswap down {name}`"),
+    ))
+}
+
+fn enable(settings: &Settings, device: &str) -> StartResult<()> {
+    let priority = settings.priority.unwrap_or(PRIORITY_DEFAULT);
+    swap::enable(device, &settings.name, priority, settings.discard).map(drop)
+}
+
+fn start_and_enable(settings: &Settings, service: &Service) -> StartResult<String> {
+    let log = log_path(settings);
+    let mut child = start(settings, open_log(settings)?)?;
+    let Some(device) = child.stdout.take().and_then(wait_ready) else {
+        return Err(death(&mut child, &log));
+    };
+    enable(settings, &device).map(|()| device).map_err(|e| undo(&mut child, service, &e))
+}
+
+fn log_path(settings: &Settings) -> PathBuf {
+    settings.run_dir.join(format!("{}.log", settings.name))
+}
+
+/// A new, private log in place of the previous one. `create_new` never follows somebody's link.
+fn open_log(settings: &Settings) -> StartResult<File> {
+    let fail = |path: &Path, e: std::io::Error| {
+        let remedy = if e.kind() == ErrorKind::PermissionDenied {
+            "run as root, or use a --run-dir that you may write"
+        } else {
+            "see whether its file system is writable and has room"
+        };
+        StartError::failure(format!("cannot create {}: {e}", path.display()), remedy)
+    };
+    let dir = &settings.run_dir;
+    DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|e| fail(dir, e))?;
+    let path = log_path(settings);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(fail(&path, e)),
+        _ => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    file.map_err(|e| fail(&path, e))
+}
+
+fn start(settings: &Settings, log: File) -> StartResult<Child> {
+    Command::new("/proc/self/exe")
+        .arg0("uswap")
+        .arg("run")
+        .args(flags::to_args(settings))
+        .args(["--swapon=false", "--new-session"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(|e| StartError::failure(format!("cannot start the server: {e}"), "mount /proc"))
+}
+
+/// The device, once the server serves it; nothing if the server ends first.
+fn wait_ready(out: impl std::io::Read) -> Option<String> {
+    let lines = BufReader::new(out).lines().map_while(Result::ok);
+    lines.into_iter().find_map(|line| line.strip_prefix("ready ").map(str::to_owned))
+}
+
+/// Why the server ended before it was ready, in its own words, with its own kind of exit code.
+fn death(child: &mut Child, log: &Path) -> StartError {
+    let ended = child.wait().ok();
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    let last = last.strip_prefix("uswap: ").unwrap_or(last);
+    let code = ended.map_or_else(|| "unknown".into(), |status| status.to_string());
+    let (what, remedy) = last.split_once("; ").unwrap_or((last, "see `uswap doctor`"));
+    let what = format!("the server ended ({code}): {what}");
+    match ended.and_then(|status| status.code()) {
+        Some(2) => StartError::usage(what, remedy),
+        _ => StartError::failure(what, remedy),
+    }
+}
+
+/// Swap could not be enabled: ends the server again, by request and, if it is deaf, by force. The device is not in
+/// use, so nothing is lost.
+fn undo(child: &mut Child, service: &Service, why: &StartError) -> StartError {
+    let asked = service.stop();
+    if asked.is_ok() && service.gone_within(child.id(), STOP_WAIT_MAX) {
+        let _ = child.wait();
+        return StartError::failure(format!("{why}"), "the service was stopped again");
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    let left = crate::daemon::remove_leftover(&service.name, &service.run_dir, &service.socket);
+    let left = left.err().map_or_else(String::new, |e| format!(" ({e})"));
+    StartError::failure(format!("{why}"), format!("the service was killed{left}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_found_and_death_is_not_waited_for() {
+        assert_eq!(wait_ready(&b"x\nready /dev/ublkb3\nmore"[..]), Some("/dev/ublkb3".into()));
+        assert_eq!(wait_ready(&b"nothing"[..]), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! The control thread: answers the socket, minds signals, notices a device that was taken away.
+//!
+//! It may allocate and wait; it shares only atomics, and the pool's short lock, with the queue threads.
+
+use super::protocol::{LINE_BYTES_MAX, LINE_WAIT_MAX, Reply, Request};
+use crate::error::{StartError, StartResult};
+use crate::sys::wake::{Bell, Signals, wait_readable};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// The listening socket. Its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Makes the socket, mode 0600, replacing one that a dead server left. Refuses if a server answers there.
+    pub fn bind(path: &Path, name: &str) -> StartResult<Self> {
+        let fail = |e: io::Error| {
+            let what = format!("cannot make the socket {} ({e})", path.display());
+            StartError::failure(what, "give another --socket or --run-dir")
+        };
+        if let Some(dir) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
+        }
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                let what = format!("{} exists and is not a socket", path.display());
+                return Err(StartError::failure(what, "remove it or give another --socket"));
+            }
+            Ok(_) if UnixStream::connect(path).is_ok() => {
+                let what = format!("a service already answers on {}", path.display());
+                let remedy = format!("give another --name, or stop it with `uswap down {name}`");
+                return Err(StartError::failure(what, remedy));
+            }
+            Ok(_) => fs::remove_file(path).map_err(fail)?,
+            Err(_) => {}
+        }
+        let listener = UnixListener::bind(path).map_err(fail)?;
+        let socket = Self { listener, path: path.to_owned() };
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(fail)?;
+        Ok(socket)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // A socket that cannot be removed is recognised as dead and replaced by the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Why the control loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Somebody asked, and the device is stopped.
+    Stopped,
+    /// The driver took the device away from the queues.
+    DeviceGone,
+}
+
+/// What the loop calls to act on the service.
+pub trait Service {
+    /// Everything about the service now.
+    fn status(&self) -> super::protocol::Status;
+    /// Takes the block device away if nobody uses it; says what to do if somebody does.
+    fn stop(&mut self) -> StartResult<()>;
+    /// Tells the administrator something.
+    fn tell(&self, message: &str);
+}
+
+/// Serves until the device is stopped. `gone` rings when a queue thread ends by itself.
+pub fn serve(
+    socket: &Socket,
+    signals: &mut Signals,
+    gone: &Bell,
+    service: &mut impl Service,
+) -> io::Result<Ending> {
+    loop {
+        let ready = wait_readable([signals.as_fd(), gone.as_fd(), socket.listener.as_fd()])?;
+        if ready[1] {
+            return Ok(Ending::DeviceGone);
+        }
+        if ready[0] && signals.take()? {
+            match service.stop() {
+                Ok(()) => return Ok(Ending::Stopped),
+                Err(e) => service.tell(&format!("not ending: {e}")),
+            }
+        }
+        if ready[2] {
+            // A client that misbehaves or goes away is its own problem.
+            let stopped = socket.listener.accept().and_then(|(s, _)| answer(s, service));
+            if stopped.unwrap_or(false) {
+                return Ok(Ending::Stopped);
+            }
+        }
+    }
+}
+
+/// Answers one client. True when the service was stopped.
+fn answer(mut stream: UnixStream, service: &mut impl Service) -> io::Result<bool> {
+    stream.set_read_timeout(Some(LINE_WAIT_MAX))?;
+    stream.set_write_timeout(Some(LINE_WAIT_MAX))?;
+    let mut line = String::new();
+    BufReader::new((&stream).take(LINE_BYTES_MAX)).read_line(&mut line)?;
+    let reply = match serde_json::from_str(&line) {
+        Ok(Request::Status) => Reply::Status(Box::new(service.status())),
+        Ok(Request::Stop) => match service.stop() {
+            Ok(()) => Reply::Stopping,
+            Err(e) => Reply::Refused { message: e.to_string() },
+        },
+        Err(e) => Reply::Refused { message: format!("unreadable request: {e}") },
+    };
+    let mut text = serde_json::to_string(&reply)?;
+    text.push('\n');
+    let sent = stream.write_all(text.as_bytes());
+    let stopped = matches!(reply, Reply::Stopping);
+    if stopped { Ok(true) } else { sent.map(|()| false) }
+}

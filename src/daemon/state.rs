@@ -1,0 +1,129 @@
+//! The memory of a service: its private tmpfs, and in it the slot table, the arena and the request buffers.
+
+use crate::config::{CodecChoice, Settings, Target};
+use crate::error::{StartError, StartResult};
+use crate::limits::REQUEST_BYTES_MAX;
+use crate::store::{Store, StoreCodec};
+
+use crate::sys::map::{Arena, IoBuf, Words};
+use crate::sys::statefs::StateDir;
+use crate::units::{PAGE_SHIFT, PAGE_SIZE};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// File that says which device the state belongs to.
+const DEVICE_FILE: &str = "device";
+
+/// A service's state, mapped and present. Dropping it unmounts; the mappings keep the memory until they go too.
+#[derive(Debug)]
+pub struct State {
+    dir: Option<StateDir>,
+    /// The page store; none for the null target.
+    pub store: Option<Store>,
+    /// Request buffers not yet given to a queue.
+    pub buffers: Vec<IoBuf>,
+    /// Bytes of request buffers.
+    pub buffer_bytes: u64,
+    /// Bytes of slot table.
+    pub table_bytes: u64,
+}
+
+/// Directory of a service's state.
+pub fn dir_of(run_dir: &Path, name: &str) -> PathBuf {
+    run_dir.join(name)
+}
+
+impl State {
+    /// Mounts the tmpfs and makes everything resident. Blocks while the kernel finds the memory.
+    pub fn prepare(settings: &Settings, queues: u16) -> StartResult<Self> {
+        let path = dir_of(&settings.run_dir, &settings.name);
+        if StateDir::is_mounted(&path) {
+            return Err(StartError::failure(
+                format!(
+                    "{} holds the state of a server that ended without cleaning up",
+                    path.display()
+                ),
+                format!("run `uswap down {}` to remove it", settings.name),
+            ));
+        }
+        let slots = settings.size >> PAGE_SHIFT;
+        let (pool, table) = match settings.target {
+            Target::Swap => (settings.pool, slots * 8),
+            Target::Null => (0, 0),
+        };
+        let buffer_count = usize::from(queues) * usize::from(settings.depth);
+        let buffer_bytes = (buffer_count * REQUEST_BYTES_MAX) as u64;
+        let total = pool + table.next_multiple_of(PAGE_SIZE as u64) + buffer_bytes;
+        let files = Files::make(&path, total, settings.unsafe_no_lock)?;
+        let fail = |e: io::Error| {
+            StartError::failure(
+                format!("cannot set up {} MiB of memory ({e})", total >> 20),
+                "give a smaller --pool or --size",
+            )
+        };
+        let buffers = files
+            .open("buffers", buffer_bytes)
+            .and_then(|f| IoBuf::carve(&f, buffer_count, REQUEST_BYTES_MAX))
+            .map_err(fail)?;
+        let store = match settings.target {
+            Target::Null => None,
+            Target::Swap => {
+                let words = files
+                    .open("table", table)
+                    .and_then(|f| Words::new(&f, slots as usize))
+                    .map_err(fail)?;
+                let arena = files
+                    .open("arena", pool)
+                    .and_then(|f| Arena::new(&f, pool as usize))
+                    .map_err(fail)?;
+                let codec = match settings.codec {
+                    CodecChoice::Lz4 => StoreCodec::Lz4,
+                    CodecChoice::None => StoreCodec::None,
+                };
+                Some(Store::new(words, arena, codec))
+            }
+        };
+        Ok(Self { dir: files.dir, store, buffers, buffer_bytes, table_bytes: table })
+    }
+
+    /// Whether the state is on a tmpfs that is never swapped.
+    pub fn is_noswap(&self) -> bool {
+        self.dir.is_some()
+    }
+
+    /// Writes down which device this state belongs to, for whoever cleans up after a crash.
+    pub fn note_device(&self, id: u32) -> io::Result<()> {
+        self.dir.as_ref().map_or(Ok(()), |d| fs::write(d.path().join(DEVICE_FILE), id.to_string()))
+    }
+}
+
+/// Device number noted in a state directory.
+pub fn noted_device(dir: &Path) -> Option<u32> {
+    fs::read_to_string(dir.join(DEVICE_FILE)).ok()?.trim().parse().ok()
+}
+
+/// Where the state's files come from.
+struct Files {
+    dir: Option<StateDir>,
+}
+
+impl Files {
+    fn make(path: &Path, bytes: u64, unsafe_no_lock: bool) -> StartResult<Self> {
+        match StateDir::mount(path, bytes) {
+            Ok(dir) => Ok(Self { dir: Some(dir) }),
+            Err(_) if unsafe_no_lock => Ok(Self { dir: None }),
+            Err(e) => Err(StartError::failure(
+                format!("cannot mount a noswap tmpfs on {} ({e})", path.display()),
+                "run as root on Linux 6.4 or newer, or with --unsafe-no-lock to try without",
+            )),
+        }
+    }
+
+    fn open(&self, name: &str, len: u64) -> io::Result<fs::File> {
+        match &self.dir {
+            Some(dir) => dir.file(name, len),
+            None => crate::sys::statefs::anonymous_file(name, len),
+        }
+    }
+}

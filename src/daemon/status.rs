@@ -1,0 +1,125 @@
+//! What the service says of itself, gathered when somebody asks.
+
+use super::protocol::{BlockSetting, MemoryUse, PageCounts, Safety, Status};
+use super::state::State;
+use super::usage;
+use crate::config::{CodecChoice, Settings, Target};
+use crate::limits::SLAB_BYTES;
+use crate::stats::Stats;
+use crate::sys::{guard, heap};
+use crate::ublk::{Features, ctrl, settings};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+/// Where the facts are.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// What was asked for.
+    pub settings: &'a Settings,
+    /// Device number.
+    pub id: u32,
+    /// Hardware queues.
+    pub queues: u16,
+    /// What the driver can do.
+    pub features: Features,
+    /// Memory and store.
+    pub state: &'a State,
+    /// Counters.
+    pub stats: &'a Stats,
+    /// Memory was locked and found resident.
+    pub memory_locked: bool,
+    /// Every thread read its IO_FLUSHER setting back.
+    pub io_flusher: bool,
+    /// When the device began to serve.
+    pub since: Instant,
+}
+
+impl Sources<'_> {
+    /// Gathers everything. Allocates and reads /proc and /sys: for the control thread.
+    pub fn status(&self) -> Status {
+        let root = Path::new("/");
+        let device = ctrl::block_path(self.id);
+        let counters: BTreeMap<String, u64> = self
+            .stats
+            .totals()
+            .into_iter()
+            .map(|(name, _, value)| (name.to_owned(), value))
+            .collect();
+        Status {
+            name: self.settings.name.clone(),
+            swap: usage::swap_use(root, &device),
+            device: device.display().to_string(),
+            id: self.id,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: read_trimmed("/proc/sys/kernel/osrelease"),
+            target: match self.settings.target {
+                Target::Swap => "swap",
+                Target::Null => "null",
+            }
+            .to_owned(),
+            codec: match self.settings.codec {
+                CodecChoice::Lz4 => "lz4",
+                CodecChoice::None => "none",
+            }
+            .to_owned(),
+            size_bytes: self.settings.size,
+            queues: self.queues,
+            depth: self.settings.depth,
+            uptime_seconds: self.since.elapsed().as_secs(),
+            memory: self.memory(),
+            pages: pages(&counters),
+            safety: Safety {
+                memory_locked: self.memory_locked,
+                io_flusher: self.io_flusher,
+                oom_score_adj: guard::oom_score_adj().unwrap_or(0),
+                state_noswap: self.state.is_noswap(),
+                queue_allocations: heap::sealed_calls(),
+            },
+            block: settings::read(root, self.id, self.features, self.settings.depth)
+                .into_iter()
+                .map(|s| BlockSetting {
+                    name: s.name.to_owned(),
+                    value: s.value,
+                    wanted: s.wanted,
+                    good: s.good,
+                })
+                .collect(),
+            features: self.features.names(),
+            counters,
+        }
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let usage =
+            self.state.store.as_ref().map(crate::store::Store::pool_usage).unwrap_or_default();
+        MemoryUse {
+            pool_bytes: usage.slabs * SLAB_BYTES as u64,
+            pool_used_bytes: usage.slabs_used * SLAB_BYTES as u64,
+            object_bytes: usage.object_bytes,
+            bookkeeping_bytes: usage.bookkeeping_bytes,
+            table_bytes: self.state.table_bytes,
+            buffer_bytes: self.state.buffer_bytes,
+            resident_bytes: resident_bytes().unwrap_or(0),
+        }
+    }
+}
+
+fn pages(counters: &BTreeMap<String, u64>) -> PageCounts {
+    let count = |name: &str| counters.get(name).copied().unwrap_or(0);
+    let (same, lz4, huge) = (count("slots_same"), count("slots_lz4"), count("slots_huge"));
+    let stored = same.wrapping_add(lz4).wrapping_add(huge);
+    PageCounts { stored, same, lz4, huge, data_bytes: count("stored_bytes") }
+}
+
+fn read_trimmed(path: &str) -> String {
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+}

@@ -1,0 +1,133 @@
+//! The pool: stored pages as objects of a few sizes, in slabs cut from the arena.
+//!
+//! Contracts:
+//! - *Ownership.* [`Pool::alloc`] gives an object to its caller, who alone writes it; once a slot entry names it,
+//!   whoever holds the slot's lock may read it; it is freed once, by whoever took it out of the slot.
+//! - *Nothing to lose.* Only object bytes are in the arena. Which objects are used, fullness groups and free slabs are
+//!   private memory, made at start and rebuildable from the slot table: an entry gives location and length, and the
+//!   length its size class. (An object of a larger class than its length asks for shows by its neighbours; it is
+//!   only ever made when no slab is free.)
+//! - *Locking.* One mutex, held for tens of nanoseconds, no lock taken inside. Bytes are copied without it.
+//! - *Size.* A location is 16-byte units, see [`Location`]; sizes and their reasons are in `limits`.
+
+mod bits;
+mod class;
+mod slabs;
+
+pub use slabs::PoolUsage;
+
+use crate::error::IoError;
+use crate::limits::{HUGE_BYTES, OBJECT_HEADER_BYTES, SLAB_BYTES};
+use crate::sys::map::Arena;
+use crate::units::{Location, PAGE_SIZE, SlotIndex};
+use bits::SlabBits;
+use class::Class;
+use slabs::{Slabs, huge_index};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The slabs of one arena.
+#[derive(Debug)]
+pub struct Pool {
+    arena: Arena,
+    bits: Box<[SlabBits]>,
+    slabs: Mutex<Slabs>,
+}
+
+impl Pool {
+    /// A pool of free slabs; what the arena holds is forgotten, and a tail shorter than a slab is not used.
+    /// Allocates the bookkeeping, about 0.25 % of the arena.
+    pub fn new(arena: Arena) -> Self {
+        let count = arena.len() / SLAB_BYTES;
+        let bits = (0..count).map(|_| SlabBits::default()).collect();
+        Self { arena, bits, slabs: Mutex::new(Slabs::new(count)) }
+    }
+
+    /// A panic elsewhere cannot have left the bookkeeping half done: its asserts come before its changes.
+    fn slabs(&self) -> MutexGuard<'_, Slabs> {
+        self.slabs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an object for `len` bytes of data: at most [`HUGE_BYTES`], or a whole page. `None`: the pool is full.
+    /// Blocks only for the pool's lock. Panics on other lengths.
+    #[inline]
+    pub fn alloc(&self, len: usize) -> Option<Location> {
+        let class = Class::of(len);
+        self.slabs().take(&self.bits, class)
+    }
+
+    /// Gives an object back; an emptied slab is free at once. Panics if there is no object at `at`, so that a
+    /// double free never becomes two slots in one object.
+    #[inline]
+    pub fn free(&self, at: Location) {
+        self.slabs().give(&self.bits, at);
+    }
+
+    /// Writes `slot`'s data, as long as was asked of [`Pool::alloc`], into the object. Panics outside the arena.
+    #[inline]
+    pub fn write(&self, at: Location, slot: SlotIndex, data: &[u8]) {
+        if data.len() == PAGE_SIZE {
+            let (slab, index) = huge_index(at);
+            self.bits[slab].set_owner(index, slot);
+            self.arena.copy_in(at.offset(), data);
+        } else {
+            debug_assert!(data.len() <= HUGE_BYTES);
+            self.arena.copy_in(at.offset(), &slot.0.to_le_bytes());
+            self.arena.copy_in(at.offset() + OBJECT_HEADER_BYTES, data);
+        }
+    }
+
+    /// Copies `slot`'s data out of the object; its length is the length written. [`IoError::Corrupt`], with `data`
+    /// untouched, if the object belongs to another slot or is outside the arena.
+    #[inline]
+    pub fn read(&self, at: Location, slot: SlotIndex, data: &mut [u8]) -> Result<(), IoError> {
+        if self.owner(at, data.len()) != Some(slot) {
+            return Err(IoError::Corrupt);
+        }
+        let header = if data.len() == PAGE_SIZE { 0 } else { OBJECT_HEADER_BYTES };
+        self.arena.copy_out(at.offset() + header, data);
+        Ok(())
+    }
+
+    /// The slot named with the object of `len` bytes at `at`; `None` if it would not lie in the arena.
+    #[inline]
+    fn owner(&self, at: Location, len: usize) -> Option<SlotIndex> {
+        if at.offset() + OBJECT_HEADER_BYTES + len > self.bits.len() * SLAB_BYTES {
+            // The last huge page of the arena ends where the arena does.
+            if len != PAGE_SIZE || at.offset() + len > self.bits.len() * SLAB_BYTES {
+                return None;
+            }
+        }
+        if len == PAGE_SIZE {
+            let (slab, index) = huge_index(at);
+            return Some(self.bits[slab].owner(index));
+        }
+        let mut header = [0; OBJECT_HEADER_BYTES];
+        self.arena.copy_out(at.offset(), &mut header);
+        Some(SlotIndex(u32::from_le_bytes(header)))
+    }
+
+    /// How much is in the pool. Takes the lock.
+    pub fn usage(&self) -> PoolUsage {
+        self.slabs().usage()
+    }
+
+    /// Whether there is an object at `at` that belongs to `slot` and has room for `len` bytes. Takes the lock.
+    pub fn holds(&self, at: Location, slot: SlotIndex, len: usize) -> bool {
+        let slabs = self.slabs();
+        let Some((slab, index, class)) = slabs.find(at) else {
+            return false;
+        };
+        let fits = class.index() >= Class::of(len).index();
+        let kind = (class == Class::HUGE) == (len == PAGE_SIZE);
+        fits && kind && self.bits[slab].is_used(index) && self.owner(at, len) == Some(slot)
+    }
+
+    /// Compares everything the pool knows with itself; panics if it disagrees. Holds the lock all the while, which
+    /// grows with the pool: for tests and for `uswap check` on a quiet device.
+    pub fn check(&self) {
+        self.slabs().check(&self.bits);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Check: does everything agree with the slot table?
+
+use super::Store;
+use crate::table::Entry;
+use crate::units::{Location, PAGE_SIZE, SlotIndex};
+use std::collections::HashSet;
+
+/// What a check found in the table. Slots of a kind are in the words of the counters in `stats`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Same-filled slots.
+    pub slots_same: u64,
+    /// lz4 slots.
+    pub slots_lz4: u64,
+    /// Uncompressed slots.
+    pub slots_huge: u64,
+    /// Bytes of page data in the pool, without headers and rounding.
+    pub stored_bytes: u64,
+}
+
+impl Store {
+    /// Goes through every slot and the pool's bookkeeping. Only on a quiet store: a write meanwhile looks like damage.
+    /// Allocates a set of all locations, and takes the time of the whole table; never called from a queue thread.
+    ///
+    /// The error is a line for a person that names the first slot that does not agree. Panics if the pool's
+    /// bookkeeping contradicts itself.
+    pub fn check(&self) -> Result<CheckReport, String> {
+        let mut report = CheckReport::default();
+        let mut seen = HashSet::new();
+        for index in 0..self.slots() {
+            let slot = SlotIndex(index as u32);
+            match self.table.peek(slot) {
+                Entry::Empty => {}
+                Entry::Same(_) => report.slots_same += 1,
+                Entry::Lz4 { at, len } => {
+                    self.check_object(slot, at, len.into(), &mut seen)?;
+                    report.slots_lz4 += 1;
+                    report.stored_bytes += u64::from(len);
+                }
+                Entry::Huge { at } => {
+                    self.check_object(slot, at, PAGE_SIZE, &mut seen)?;
+                    report.slots_huge += 1;
+                    report.stored_bytes += PAGE_SIZE as u64;
+                }
+                Entry::Unknown => return Err(format!("slot {index}: unknown kind of entry")),
+            }
+        }
+        self.pool.check();
+        let objects = self.pool.usage().objects;
+        if objects != seen.len() as u64 {
+            let named = seen.len();
+            return Err(format!("the pool has {objects} objects, the slot table names {named}"));
+        }
+        Ok(report)
+    }
+
+    fn check_object(
+        &self,
+        slot: SlotIndex,
+        at: Location,
+        len: usize,
+        seen: &mut HashSet<Location>,
+    ) -> Result<(), String> {
+        if !seen.insert(at) {
+            return Err(format!("slot {}: its object is another slot's too", slot.0));
+        }
+        if !self.pool.holds(at, slot, len) {
+            return Err(format!("slot {}: no object of its own at {at:?}", slot.0));
+        }
+        Ok(())
+    }
+}

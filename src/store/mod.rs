@@ -1,0 +1,119 @@
+//! The store: slots in, pages out. Joins codec, pool and table; one file per verb.
+//!
+//! Lock order: there is none, because no two locks are ever held together. The pool's lock is taken and let go
+//! inside its calls, and objects are allocated before a slot is locked and freed after it is unlocked. Under a slot
+//! lock only bytes are copied.
+//!
+//! Order of a change: make the new object, publish the slot entry with one store, unlock, free the old object. A crash
+//! between any two steps leaves the slot old or new, and at worst an object that no entry names, which a rebuild of
+//! the pool from the table does not see.
+//!
+//! No call here allocates, logs, waits for I/O or panics because of what was written or read; all of them may be
+//! called from any thread, each with its own [`Stream`](crate::codec::Stream) and its own counters.
+
+mod check;
+mod discard;
+mod read;
+mod write;
+
+pub use check::CheckReport;
+
+use crate::pool::{Pool, PoolUsage};
+use crate::stats::QueueStats;
+use crate::sys::map::{Arena, Words};
+use crate::table::{Entry, SlotTable};
+use crate::units::{PAGE_SIZE, SlotIndex};
+
+/// How pages that are not same-filled are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreCodec {
+    /// lz4, or uncompressed where that does not pay.
+    #[default]
+    Lz4,
+    /// Uncompressed.
+    None,
+}
+
+/// The slots of one device and the objects behind them.
+#[derive(Debug)]
+pub struct Store {
+    table: SlotTable,
+    pool: Pool,
+    codec: StoreCodec,
+}
+
+impl Store {
+    /// A store of empty slots, one for each word. `table` must be zero: for words that a former process left there
+    /// will be an adopting constructor. Allocates the pool's bookkeeping.
+    pub fn new(table: Words, arena: Arena, codec: StoreCodec) -> Self {
+        Self { table: SlotTable::new(table), pool: Pool::new(arena), codec }
+    }
+
+    /// Number of slots.
+    pub fn slots(&self) -> usize {
+        self.table.len()
+    }
+
+    /// How much is in the pool. Takes the pool's lock for a moment.
+    pub fn pool_usage(&self) -> PoolUsage {
+        self.pool.usage()
+    }
+
+    /// Whether `count` slots from `first` on exist.
+    fn contains(&self, first: SlotIndex, count: u32) -> bool {
+        first.index() + count as usize <= self.slots()
+    }
+
+    /// Makes `new` the entry of `slot` and frees what was there.
+    #[inline]
+    fn replace(&self, slot: SlotIndex, new: Entry, stats: &QueueStats) {
+        let old = self.table.lock(slot).publish(new);
+        count_in(new, stats);
+        self.release(old, stats);
+    }
+
+    /// Frees what a former entry names.
+    #[inline]
+    fn release(&self, old: Entry, stats: &QueueStats) {
+        count_out(old, stats);
+        match old {
+            Entry::Lz4 { at, .. } | Entry::Huge { at } => self.pool.free(at),
+            Entry::Empty | Entry::Same(_) | Entry::Unknown => {}
+        }
+    }
+}
+
+#[inline]
+fn count_in(entry: Entry, stats: &QueueStats) {
+    match entry {
+        Entry::Same(_) => stats.slots_same.add(1),
+        Entry::Lz4 { len, .. } => {
+            stats.slots_lz4.add(1);
+            stats.stored_bytes.add(len.into());
+        }
+        Entry::Huge { .. } => {
+            stats.slots_huge.add(1);
+            stats.stored_bytes.add(PAGE_SIZE as u64);
+        }
+        Entry::Empty | Entry::Unknown => {}
+    }
+}
+
+#[inline]
+fn count_out(entry: Entry, stats: &QueueStats) {
+    match entry {
+        Entry::Same(_) => stats.slots_same.sub(1),
+        Entry::Lz4 { len, .. } => {
+            stats.slots_lz4.sub(1);
+            stats.stored_bytes.sub(len.into());
+        }
+        Entry::Huge { .. } => {
+            stats.slots_huge.sub(1);
+            stats.stored_bytes.sub(PAGE_SIZE as u64);
+        }
+        Entry::Empty | Entry::Unknown => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! Read: a slot's page.
+
+use super::Store;
+use crate::codec::{Stream, lz4, same};
+use crate::error::IoError;
+use crate::stats::QueueStats;
+use crate::table::Entry;
+use crate::units::{Page, SlotIndex};
+
+impl Store {
+    /// Copies the page of `slot` to `page`; an empty slot reads as zeros.
+    ///
+    /// [`IoError::Corrupt`]: the object is damaged or another slot's; `page` is then undefined and must not reach
+    /// anybody. [`IoError::Invalid`]: no such slot. Blocks for the slot's lock only, which is held for the copy of the
+    /// object, not for its decompression.
+    #[inline]
+    pub fn read(
+        &self,
+        slot: SlotIndex,
+        page: &mut Page,
+        stream: &mut Stream,
+        stats: &QueueStats,
+    ) -> Result<(), IoError> {
+        if !self.contains(slot, 1) {
+            return Err(IoError::Invalid);
+        }
+        let guard = self.table.lock(slot);
+        let result = match guard.entry() {
+            Entry::Empty => {
+                drop(guard);
+                stats.read_empty_pages.add(1);
+                page.fill(0);
+                Ok(())
+            }
+            Entry::Same(word) => {
+                drop(guard);
+                stats.read_same_pages.add(1);
+                same::expand(word, page);
+                Ok(())
+            }
+            Entry::Lz4 { at, len } => {
+                let object = stream.object(len.into());
+                let copied = self.pool.read(at, slot, object);
+                drop(guard);
+                stats.read_lz4_pages.add(1);
+                copied.and_then(|()| lz4::decompress(object, page))
+            }
+            Entry::Huge { at } => {
+                let copied = self.pool.read(at, slot, page);
+                drop(guard);
+                stats.read_huge_pages.add(1);
+                copied
+            }
+            Entry::Unknown => Err(IoError::Corrupt),
+        };
+        if result.is_err() {
+            stats.read_corrupt_pages.add(1);
+        }
+        result
+    }
+}

@@ -1,0 +1,83 @@
+//! The program's heap: the system's, plus a count of calls from threads that promised to make none.
+//!
+//! A queue thread that allocates may wait for reclaim, and reclaim waits for the queue thread. So after ready every
+//! queue thread is sealed; a call from a sealed thread is still served, since refusing would kill the server, but it is
+//! counted, shown in `status`, and fails the tests.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+thread_local! {
+    static SEALED: Cell<bool> = const { Cell::new(false) };
+}
+
+static SEALED_CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// Promises that this thread makes no more heap calls.
+pub fn seal_thread() {
+    SEALED.with(|s| s.set(true));
+}
+
+/// Takes the promise back: the thread is about to end.
+pub fn unseal_thread() {
+    SEALED.with(|s| s.set(false));
+}
+
+/// Heap calls made by sealed threads since the program began.
+pub fn sealed_calls() -> u64 {
+    SEALED_CALLS.load(Ordering::Relaxed)
+}
+
+/// Makes the C heap keep what it has: one arena, nothing trimmed, nothing mapped apart. With locked memory each of
+/// these would change mappings, and that takes the lock that page faults of all threads need.
+pub fn settle() {
+    for (option, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_TRIM_THRESHOLD, i32::MAX),
+        (libc::M_MMAP_THRESHOLD, 1 << 30),
+        (libc::M_TOP_PAD, 1 << 20),
+    ] {
+        // SAFETY: mallopt only changes tunables of the C heap. A refusal (0) leaves the default, which is harmless.
+        let _ = unsafe { libc::mallopt(option, value) };
+    }
+}
+
+/// The allocator to install with `#[global_allocator]`.
+#[derive(Debug)]
+pub struct Heap;
+
+#[inline]
+fn note() {
+    if SEALED.with(Cell::get) {
+        SEALED_CALLS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call goes to `System` unchanged; `note` touches a const thread-local without a destructor and an atomic,
+// neither of which allocates.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        note();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+}

@@ -1,0 +1,163 @@
+//! What the 64 bits of a slot mean.
+//!
+//! | bits | object | same-filled |
+//! |---|---|---|
+//! | 0..4 | kind | kind |
+//! | 4 | lock | lock |
+//! | 5..16 | for the age | for the age |
+//! | 16..50 | location, units of 16 bytes | the word: 48 bits sign-extended, or 32 bits twice |
+//! | 50..62 | length of the data less one | |
+//! | 62..64 | 0 | |
+//!
+//! The low 16 bits mean the same for every kind, so that the age can be kept without knowing it.
+
+use crate::units::{Location, PAGE_SIZE};
+
+const KIND_MASK: u64 = 0xf;
+const EMPTY: u64 = 0;
+const SAME_WIDE: u64 = 1;
+const SAME_TWICE: u64 = 2;
+const LZ4: u64 = 3;
+const HUGE: u64 = 4;
+// 5 is for pages still in a request buffer (staged), 6 for pages in the spill.
+
+/// The lock bit of an entry.
+pub(super) const LOCK: u64 = 1 << 4;
+
+const PAYLOAD_SHIFT: u32 = 16;
+const LENGTH_SHIFT: u32 = PAYLOAD_SHIFT + Location::BITS;
+const LENGTH_BITS: u32 = 12;
+const LENGTH_MASK: u64 = (1 << LENGTH_BITS) - 1;
+const LOCATION_MASK: u64 = (1 << Location::BITS) - 1;
+
+const _: () = assert!(1 << LENGTH_BITS == PAGE_SIZE);
+const _: () = assert!(LENGTH_SHIFT + LENGTH_BITS <= u64::BITS);
+const _: () = assert!(LOCK & KIND_MASK == 0 && LOCK < 1 << PAYLOAD_SHIFT);
+
+/// Where the contents of a slot are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing written: reads as zeros.
+    Empty,
+    /// Every 64-bit word of the page is this one. Only words for which [`Entry::holds_word`] is true.
+    Same(u64),
+    /// An lz4 object.
+    Lz4 {
+        /// Its place in the pool.
+        at: Location,
+        /// Bytes of compressed data, 1 to 4096, without the object's header.
+        len: u16,
+    },
+    /// A page stored uncompressed.
+    Huge {
+        /// Its place in the pool.
+        at: Location,
+    },
+    /// A kind that this version does not know: a damaged table, or one of a newer version.
+    Unknown,
+}
+
+impl Entry {
+    /// Whether a same-filled page of this word fits an entry: 48 bits sign-extended (small numbers, user
+    /// addresses) or one 32-bit value twice (fill patterns).
+    #[inline]
+    pub const fn holds_word(word: u64) -> bool {
+        is_wide(word) || is_twice(word)
+    }
+
+    /// The entry as a table word, unlocked and with age 0. Panics on [`Entry::Unknown`], on a word that does not
+    /// fit and on a length out of range: nobody may publish those.
+    #[inline]
+    pub fn pack(self) -> u64 {
+        match self {
+            Self::Empty => EMPTY,
+            Self::Same(word) if is_wide(word) => SAME_WIDE | word << PAYLOAD_SHIFT,
+            Self::Same(word) => {
+                assert!(is_twice(word), "word {word:#x} does not fit an entry");
+                SAME_TWICE | (word & u64::from(u32::MAX)) << PAYLOAD_SHIFT
+            }
+            Self::Lz4 { at, len } => {
+                let less_one = u64::from(len).wrapping_sub(1);
+                assert!(less_one <= LENGTH_MASK, "object length {len} out of range");
+                LZ4 | at.units() << PAYLOAD_SHIFT | less_one << LENGTH_SHIFT
+            }
+            Self::Huge { at } => HUGE | at.units() << PAYLOAD_SHIFT | LENGTH_MASK << LENGTH_SHIFT,
+            Self::Unknown => panic!("an unknown entry cannot be stored"),
+        }
+    }
+
+    /// The entry in a table word, whatever its lock and age.
+    #[inline]
+    pub fn unpack(raw: u64) -> Self {
+        let at = || Location::from_units(raw >> PAYLOAD_SHIFT & LOCATION_MASK);
+        match raw & KIND_MASK {
+            EMPTY => Self::Empty,
+            SAME_WIDE => Self::Same((raw as i64 >> PAYLOAD_SHIFT) as u64),
+            SAME_TWICE => Self::Same((raw >> PAYLOAD_SHIFT & u64::from(u32::MAX)) * TWICE),
+            LZ4 => Self::Lz4 { at: at(), len: (raw >> LENGTH_SHIFT & LENGTH_MASK) as u16 + 1 },
+            HUGE => Self::Huge { at: at() },
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Multiplying a 32-bit value by this repeats it.
+const TWICE: u64 = 1 << 32 | 1;
+
+#[inline]
+const fn is_wide(word: u64) -> bool {
+    ((word << PAYLOAD_SHIFT) as i64 >> PAYLOAD_SHIFT) as u64 == word
+}
+
+#[inline]
+const fn is_twice(word: u64) -> bool {
+    word.rotate_left(32) == word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn location() -> impl Strategy<Value = Location> {
+        (0..=LOCATION_MASK).prop_map(Location::from_units)
+    }
+
+    proptest! {
+        #[test]
+        fn objects_survive_packing(at in location(), len in 1..=4096u16) {
+            for entry in [Entry::Lz4 { at, len }, Entry::Huge { at }] {
+                prop_assert_eq!(Entry::unpack(entry.pack()), entry);
+                prop_assert_eq!(Entry::unpack(entry.pack() | LOCK | 0xffe0), entry);
+                prop_assert_eq!(entry.pack() & LOCK, 0);
+            }
+        }
+
+        #[test]
+        fn words_survive_packing(wide in -(1i64 << 47)..1i64 << 47, half: u32) {
+            for word in [wide as u64, u64::from(half) * TWICE] {
+                prop_assert!(Entry::holds_word(word));
+                prop_assert_eq!(Entry::unpack(Entry::Same(word).pack()), Entry::Same(word));
+            }
+        }
+
+        #[test]
+        fn any_word_is_held_exactly_or_not_at_all(word: u64) {
+            if Entry::holds_word(word) {
+                prop_assert_eq!(Entry::unpack(Entry::Same(word).pack()), Entry::Same(word));
+            }
+        }
+
+        #[test]
+        fn any_bits_unpack(raw: u64) {
+            let entry = Entry::unpack(raw);
+            prop_assert!(entry == Entry::Unknown || Entry::unpack(entry.pack()) == entry);
+        }
+    }
+
+    #[test]
+    fn a_fresh_table_is_empty() {
+        assert_eq!(Entry::unpack(0), Entry::Empty);
+        assert_eq!(Entry::Empty.pack(), 0);
+    }
+}

@@ -1,0 +1,197 @@
+//! The lock bit of a slot, and publication under it.
+
+use super::entry::{Entry, LOCK};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tries with a pause instruction before the thread gives up its time slice: longer than the copy of one object
+/// takes, so that a yield means the holder was preempted.
+const SPINS: u32 = 100;
+
+/// The atomic operations that a slot needs. A trait so that the model checker runs the code below with its own
+/// atomics.
+pub trait Word {
+    /// Load, ordered before everything after it.
+    fn acquire(&self) -> u64;
+    /// Store, ordered after everything before it.
+    fn release(&self, raw: u64);
+    /// Replaces `seen` by `new`, ordered before everything after it; false if the word was not `seen`, or by chance.
+    fn exchange(&self, seen: u64, new: u64) -> bool;
+    /// Waits a little; `tries` is how often it was called before.
+    fn relax(tries: u32);
+}
+
+impl Word for AtomicU64 {
+    #[inline]
+    fn acquire(&self) -> u64 {
+        self.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn release(&self, raw: u64) {
+        self.store(raw, Ordering::Release);
+    }
+
+    #[inline]
+    fn exchange(&self, seen: u64, new: u64) -> bool {
+        self.compare_exchange_weak(seen, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline]
+    fn relax(tries: u32) {
+        if tries < SPINS {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// A locked slot; dropping it unlocks.
+#[derive(Debug)]
+pub struct SlotGuard<'a, W: Word> {
+    word: &'a W,
+    /// The word as it is now, without the lock bit. Nobody else writes while the bit is set.
+    raw: u64,
+}
+
+impl<'a, W: Word> SlotGuard<'a, W> {
+    /// Locks `word`. Spins, then yields, until it is free.
+    #[inline]
+    pub(super) fn lock(word: &'a W) -> Self {
+        let mut tries = 0;
+        loop {
+            let seen = word.acquire();
+            if seen & LOCK == 0 && word.exchange(seen, seen | LOCK) {
+                return Self { word, raw: seen };
+            }
+            W::relax(tries);
+            tries = tries.saturating_add(1);
+        }
+    }
+
+    /// The entry under the lock: the object it names stays until the guard is dropped.
+    #[inline]
+    pub fn entry(&self) -> Entry {
+        Entry::unpack(self.raw)
+    }
+
+    /// Makes `new` the entry with one store, still locked, and returns the one before. What the old entry names
+    /// is the caller's to free, after the guard is dropped.
+    #[inline]
+    pub fn publish(&mut self, new: Entry) -> Entry {
+        let old = self.entry();
+        self.raw = new.pack();
+        self.word.release(self.raw | LOCK);
+        old
+    }
+}
+
+impl<W: Word> Drop for SlotGuard<'_, W> {
+    #[inline]
+    fn drop(&mut self) {
+        self.word.release(self.raw);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Location;
+    use loom::sync::atomic::{AtomicU64 as LoomU64, AtomicUsize};
+    use std::sync::Arc;
+
+    impl Word for LoomU64 {
+        fn acquire(&self) -> u64 {
+            self.load(Ordering::Acquire)
+        }
+
+        fn release(&self, raw: u64) {
+            self.store(raw, Ordering::Release);
+        }
+
+        fn exchange(&self, seen: u64, new: u64) -> bool {
+            self.compare_exchange_weak(seen, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        }
+
+        fn relax(_: u32) {
+            loom::thread::yield_now();
+        }
+    }
+
+    fn object(units: u64) -> Entry {
+        Entry::Lz4 { at: Location::from_units(units), len: 1 }
+    }
+
+    fn place(entry: Entry) -> usize {
+        match entry {
+            Entry::Lz4 { at, .. } => at.units() as usize,
+            other => panic!("expected an object, found {other:?}"),
+        }
+    }
+
+    /// One slot and three places for objects. The places are plain memory to the checker in all but name: their
+    /// loads and stores are relaxed, so only the slot protocol orders them. 0 stands for a freed object.
+    struct Model {
+        slot: LoomU64,
+        places: [AtomicUsize; 3],
+    }
+
+    impl Model {
+        fn write(&self, to: usize, value: usize) {
+            self.places[to].store(value, Ordering::Relaxed);
+            let mut guard = SlotGuard::lock(&self.slot);
+            let old = guard.publish(object(to as u64));
+            drop(guard);
+            self.places[place(old)].store(0, Ordering::Relaxed);
+        }
+
+        fn read(&self) -> usize {
+            let guard = SlotGuard::lock(&self.slot);
+            self.places[place(guard.entry())].load(Ordering::Relaxed)
+        }
+    }
+
+    fn model() -> Arc<Model> {
+        Arc::new(Model {
+            slot: LoomU64::new(object(0).pack()),
+            places: [AtomicUsize::new(10), AtomicUsize::new(0), AtomicUsize::new(0)],
+        })
+    }
+
+    #[test]
+    fn no_reader_sees_a_freed_or_unfinished_object() {
+        loom::model(|| {
+            let model = model();
+            let other = Arc::clone(&model);
+            let writer = loom::thread::spawn(move || other.write(1, 11));
+            assert!([10, 11].contains(&model.read()));
+            writer.join().expect("writer");
+            assert_eq!(model.read(), 11);
+        });
+    }
+
+    #[test]
+    fn of_two_writers_one_wins_and_each_frees_another_object() {
+        loom::model(|| {
+            let model = model();
+            let other = Arc::clone(&model);
+            let writer = loom::thread::spawn(move || other.write(1, 11));
+            model.write(2, 12);
+            writer.join().expect("writer");
+            let left = [0, 1, 2].map(|i| model.places[i].load(Ordering::Relaxed));
+            assert!([[0, 11, 0], [0, 0, 12]].contains(&left), "{left:?}");
+            assert!(left.contains(&model.read()));
+        });
+    }
+
+    #[test]
+    fn publication_keeps_the_lock_until_the_guard_goes() {
+        let word = AtomicU64::new(0);
+        let mut guard = SlotGuard::lock(&word);
+        assert_eq!(guard.publish(object(7)), Entry::Empty);
+        assert_eq!(word.load(Ordering::Relaxed) & LOCK, LOCK);
+        drop(guard);
+        assert_eq!(Entry::unpack(word.load(Ordering::Relaxed)), object(7));
+        assert_eq!(word.load(Ordering::Relaxed) & LOCK, 0);
+    }
+}
