@@ -56,7 +56,8 @@ is_swap() { grep -q "^$1 " <(tr '\t' ' ' </proc/swaps); }
 start_uswap() {
     : >"$USWAP_OUT"
     : >"$USWAP_LOG"
-    uswap run "$@" </dev/null >"$USWAP_OUT" 2>"$USWAP_LOG" &
+    # Appending, so that a scenario may empty them meanwhile.
+    uswap run "$@" </dev/null >>"$USWAP_OUT" 2>>"$USWAP_LOG" &
     USWAP_PID=$!
     within 60 is_ready || die "uswap run $*: not ready within 60 s"
     DEV=$(sed -n 's/^ready \(\/dev\/ublkb[0-9]*\)$/\1/p' "$USWAP_OUT")
@@ -75,15 +76,15 @@ stop_uswap() {
     expect_nothing_left
 }
 
-# No device, no mount, no socket, no process. An empty /run/uswap may stay.
+# No device, no mount, no socket, no process. An empty /run/uswap may stay, and the log of what `uswap up` started.
 expect_nothing_left() {
     local left
     left=$(find /dev -name 'ublk[bc]*')
     [ -z "$left" ] || die "devices left: $left"
     ! grep -q ' /run/uswap' /proc/mounts || die "mounts left: $(grep ' /run/uswap' /proc/mounts)"
-    left=$(find /run/uswap ! -type d 2>/dev/null)
+    left=$(find /run/uswap ! -type d ! -name '*.log' 2>/dev/null)
     [ -z "$left" ] || die "files left: $left"
-    left=$(pgrep -x uswap)
+    left=$(pidof uswap || true)
     [ -z "$left" ] || die "processes left: $left"
 }
 

@@ -31,7 +31,7 @@ expect_brief_failure 2 'sise' uswap run --config /tmp/bad.toml
 expect_nothing_left
 
 say "more memory than there is"
-expect_brief_failure 1 'memory|RAM' uswap run --size 64G --pool 32G
+expect_brief_failure 2 'memory|RAM' uswap run --size 64G --pool 32G
 expect_nothing_left
 
 say "io_uring switched off"
