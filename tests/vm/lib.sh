@@ -6,6 +6,7 @@ set -u
 
 USWAP_LOG=/tmp/uswap.log   # what the service wrote to stderr
 USWAP_OUT=/tmp/uswap.out   # and to stdout
+USWAP_WITH=               # words to start it with, such as setpriv
 USWAP_PID=
 DEV=
 FAILED=
@@ -57,7 +58,8 @@ start_uswap() {
     : >"$USWAP_OUT"
     : >"$USWAP_LOG"
     # Appending, so that a scenario may empty them meanwhile.
-    uswap run "$@" </dev/null >>"$USWAP_OUT" 2>>"$USWAP_LOG" &
+    # shellcheck disable=SC2086 # words on purpose
+    $USWAP_WITH uswap run "$@" </dev/null >>"$USWAP_OUT" 2>>"$USWAP_LOG" &
     USWAP_PID=$!
     within 60 is_ready || die "uswap run $*: not ready within 60 s"
     DEV=$(sed -n 's/^ready \(\/dev\/ublkb[0-9]*\)$/\1/p' "$USWAP_OUT")
