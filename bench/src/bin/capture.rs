@@ -1,7 +1,9 @@
 //! `capture`: writes the memory that processes really hold into a file of raw 4 KiB pages.
 //!
-//! What a swap device stores is anonymous private memory, so exactly that is taken: present pages of private mappings
-//! without a file behind them. The kernel's shared zero page is left out, because it is never swapped. The processes
+//! What a swap device stores is anonymous private memory, so exactly that is taken: present pages
+//! of private mappings
+//! without a file behind them. The kernel's shared zero page is left out, because it is never
+//! swapped. The processes
 //! run on meanwhile; each page is a snapshot of its own.
 
 use clap::Parser;
@@ -15,7 +17,8 @@ use std::time::{Duration, Instant};
 use uswap::error::{StartError, StartResult};
 use uswap::units::PAGE_SIZE;
 
-/// Pages taken together where only a part is taken: neighbours stay neighbours, as they are in swap.
+/// Pages taken together where only a part is taken: neighbours stay neighbours, as they are in
+/// swap.
 const RUN_PAGES: usize = 64;
 /// Bits of a /proc/PID/pagemap entry (Documentation/admin-guide/mm/pagemap.rst).
 const PRESENT: u64 = 1 << 63;
@@ -76,7 +79,8 @@ fn anonymous_ranges(maps: &str) -> Vec<(u64, u64)> {
     maps.lines().filter_map(range).collect()
 }
 
-/// What a pagemap entry says of an anonymous page: nothing unless it is in RAM, else whether one process alone has it.
+/// What a pagemap entry says of an anonymous page: nothing unless it is in RAM, else whether one
+/// process alone has it.
 fn present(entry: u64) -> Option<bool> {
     (entry & PRESENT != 0 && entry & FILE_OR_SHARED == 0).then_some(entry & EXCLUSIVE != 0)
 }
@@ -118,7 +122,8 @@ fn places(pid: u32) -> StartResult<Vec<Place>> {
     Ok(found)
 }
 
-/// At most `limit` pages of `all`: runs of [`RUN_PAGES`] at equal distances, from a start that `seed` chooses.
+/// At most `limit` pages of `all`: runs of [`RUN_PAGES`] at equal distances, from a start that
+/// `seed` chooses.
 fn spread(all: Vec<Place>, limit: usize, seed: u64) -> Vec<Place> {
     let (runs, wanted) = (all.len() / RUN_PAGES, limit / RUN_PAGES);
     if all.len() <= limit || wanted == 0 || runs <= wanted {
@@ -162,7 +167,8 @@ fn write_pages(places: &[Place], out: &Path) -> StartResult<usize> {
     Ok(written)
 }
 
-/// The parent named in the text of /proc/PID/stat. The command name before it may hold anything, even brackets.
+/// The parent named in the text of /proc/PID/stat. The command name before it may hold anything,
+/// even brackets.
 fn parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
@@ -246,7 +252,8 @@ fn take(pids: &[u32], arguments: &Arguments) -> StartResult<usize> {
     for pid in pids {
         match places(*pid) {
             Ok(found) => all.extend(found),
-            // A child may end while its parent is read; a process that was asked for by number must not.
+            // A child may end while its parent is read; a process that was asked for by number must
+            // not.
             Err(e) if arguments.pids.contains(pid) => return Err(e),
             Err(_) => {}
         }

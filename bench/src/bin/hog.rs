@@ -1,7 +1,10 @@
-//! `hog`: holds more anonymous memory than the machine has RAM, touches all of it, and checks every byte.
+//! `hog`: holds more anonymous memory than the machine has RAM, touches all of it, and checks every
+//! byte.
 //!
-//! Page `i` is page `i mod n` of real, captured memory with a stamp (generation and index) in its last eight bytes, so
-//! that it compresses like real memory and no two pages are equal: a page that comes back from swap in another's
+//! Page `i` is page `i mod n` of real, captured memory with a stamp (generation and index) in its
+//! last eight bytes, so
+//! that it compresses like real memory and no two pages are equal: a page that comes back from swap
+//! in another's
 //! place, or in an older state, is found out.
 
 use clap::Parser;

@@ -16,7 +16,7 @@ within 10 test -b /dev/vda || die "no disk with captured pages"
 case $KIND in
 uswap)
     start_uswap --name pressure --size 2G --pool 280M --queues 2 --swapon --discard
-    expect "the device is swap" is_swap "$DEV"
+    within 30 is_swap "$DEV" || die "--swapon: no swap area 30 s after ready"
     ;;
 zram)
     echo lz4 >/sys/block/zram0/comp_algorithm

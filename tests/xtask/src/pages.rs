@@ -1,4 +1,5 @@
-//! Real memory for the guests to swap: captured here, from programs that run here, kept below target/.
+//! Real memory for the guests to swap: captured here, from programs that run here, kept below
+//! target/.
 
 use crate::{Outcome, cargo, root, run, target};
 use std::fs;

@@ -80,7 +80,8 @@ fn report(what: &str, end: &End, begin: Instant, log: &Path) {
     }
 }
 
-/// Runs one cargo step into its log; single tests it ran count instead of the step where there are any.
+/// Runs one cargo step into its log; single tests it ran count instead of the step where there are
+/// any.
 fn step(name: &str, command: &mut Command, logs: &Path) -> Tally {
     let begin = Instant::now();
     let log = logs.join(format!("{name}.log"));
@@ -96,7 +97,8 @@ fn step(name: &str, command: &mut Command, logs: &Path) -> Tally {
     };
     report(name, &end, begin, &log);
     let mut tally = count_tests(&fs::read_to_string(&log).unwrap_or_default());
-    // A step can fail without a failed test (it does not compile), and a test step without tests is one thing.
+    // A step can fail without a failed test (it does not compile), and a test step without tests is
+    // one thing.
     if tally == Tally::default() || (tally.failed == 0 && end != End::Passed) {
         tally.add(Tally::of(&end));
     }
@@ -151,7 +153,8 @@ fn run_jobs(jobs: Vec<Job>, logs: &Path) -> Tally {
     tally
 }
 
-/// What stands between us and the guests: something the machine lacks (skip) or something broken here (fail).
+/// What stands between us and the guests: something the machine lacks (skip) or something broken
+/// here (fail).
 fn prepare() -> End {
     if let Err(why) = setup(&[]) {
         return End::Skipped(why);
