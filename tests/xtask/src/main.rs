@@ -1,2 +1,104 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks: `cargo xtask test | demo | vm | setup`.
+//!
+//! Everything that needs a real kernel goes through `tests/vm/boot`; what these tasks add is
+//! building, real pages to
+//! swap, several guests at a time, and one summary.
+
+mod demo;
+mod job;
+mod pages;
+mod steps;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+/// What a task returns: nothing, or the line that says why not.
+type Outcome = Result<(), String>;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+  test [--quick]           format, lints, tests, docs, then every VM scenario on both kernels
+                           (--quick: of the scenarios only smoke, on the newest kernel)
+  vm NAME [-k 6.12|new]    one scenario of tests/vm/scenarios, its output streamed
+  demo                     swap real memory to uswap in a guest, verified, and show what was stored
+  setup [--refresh]        QEMU, tools and kernels for the guests (asks the package manager)
+";
+
+/// The top of the source tree: where the workspace's Cargo.toml is.
+fn root() -> PathBuf {
+    let here =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| "tests/xtask".into(), PathBuf::from);
+    here.join("../..").canonicalize().unwrap_or(here)
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |d| root().join(d))
+}
+
+/// A cargo command that runs at the top of the source tree.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command that talks to the user by itself.
+fn run(command: &mut Command) -> Outcome {
+    let status = command.status().map_err(|e| format!("cannot start {command:?} ({e})"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+}
+
+/// Packages, kernels: quick where they are already there.
+fn setup(arguments: &[String]) -> Outcome {
+    run(Command::new(root().join("tests/vm/setup")).args(arguments))
+        .map_err(|e| format!("the guests cannot be set up: {e}"))
+}
+
+/// The programs that guests need, in release form.
+fn build() -> Outcome {
+    run(cargo().args(["build", "--quiet", "--release", "--bins"]).args([
+        "-p",
+        "uswap",
+        "-p",
+        "uswap-bench",
+    ]))
+}
+
+fn vm(arguments: &[String]) -> Outcome {
+    let (name, kernel) = match arguments {
+        [name] => (name, "new"),
+        [name, flag, kernel] if flag == "-k" => (name, kernel.as_str()),
+        _ => return Err(format!("wrong words\n{USAGE}")),
+    };
+    let job = job::Job::find(name, kernel)?;
+    setup(&[])?;
+    build()?;
+    if job.wants_pages() {
+        pages::provide()?;
+    }
+    run(&mut job.command())
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["test"] => steps::test(false),
+        ["test", "--quick"] => steps::test(true),
+        ["vm", ..] => vm(&arguments[1..]),
+        ["demo"] => demo::demo(),
+        ["setup", ..] => setup(&arguments[1..]),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

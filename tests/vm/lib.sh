@@ -1,0 +1,143 @@
+# Sourced by scenarios inside a test guest: `. /vm/lib.sh`. Ends the scenario with status 1 at the first failed check.
+# shellcheck shell=bash
+# Variables set here are for the scenarios.
+# shellcheck disable=SC2034
+set -u
+
+USWAP_LOG=/tmp/uswap.log   # what the service wrote to stderr
+USWAP_OUT=/tmp/uswap.out   # and to stdout
+USWAP_WITH=               # words to start it with, such as setpriv
+USWAP_PID=
+DEV=
+FAILED=
+
+say() { echo "== $*"; }
+
+# Ends the scenario with a reason and what the service said last.
+die() {
+    FAILED=1
+    echo "FAIL: $*"
+    if [ -s "$USWAP_LOG" ]; then sed 's/^/  uswap: /' "$USWAP_LOG" | tail -20; fi
+    exit 1
+}
+
+skip() { echo "VM SKIP $*"; exit 77; }
+
+# expect WHAT COMMAND...: the command must succeed.
+expect() {
+    local what=$1
+    shift
+    "$@" || die "$what: \`$*' ended with $?"
+}
+
+# expect_equal WHAT GOT WANTED
+expect_equal() { [ "$2" = "$3" ] || die "$1: got '$2', wanted '$3'"; }
+
+# within SECONDS COMMAND...: waits for the command to succeed.
+within() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$end" ] || return 1
+        sleep 0.1
+    done
+}
+
+# Kernel lines that match REGEX are this scenario's own doing.
+allow_dmesg() { echo "$1" >>/run/dmesg.allowed; }
+
+milliseconds() { local now; read -r now _ </proc/uptime; echo $((10#${now/./} * 10)); }
+
+running() { kill -0 "$1" 2>/dev/null; }
+gone() { ! running "$1"; }
+is_ready() { grep -q '^ready /dev/ublkb' "$USWAP_OUT" || gone "$USWAP_PID"; }
+is_swap() { grep -q "^$1 " <(tr '\t' ' ' </proc/swaps); }
+
+# start_uswap ARGS...: `uswap run ARGS` in the background; sets USWAP_PID and DEV once it serves.
+start_uswap() {
+    : >"$USWAP_OUT"
+    : >"$USWAP_LOG"
+    # Appending, so that a scenario may empty them meanwhile.
+    # shellcheck disable=SC2086 # words on purpose
+    $USWAP_WITH uswap run "$@" </dev/null >>"$USWAP_OUT" 2>>"$USWAP_LOG" &
+    USWAP_PID=$!
+    within 60 is_ready || die "uswap run $*: not ready within 60 s"
+    DEV=$(sed -n 's/^ready \(\/dev\/ublkb[0-9]*\)$/\1/p' "$USWAP_OUT")
+    [ -n "$DEV" ] || die "uswap run $*: ended before it was ready"
+    [ -b "$DEV" ] || die "uswap run said ready $DEV, which is no block device"
+}
+
+# stop_uswap: SIGTERM, exit status 0, nothing left.
+stop_uswap() {
+    local status=0
+    kill -TERM "$USWAP_PID"
+    within 30 gone "$USWAP_PID" || die "uswap still runs 30 s after SIGTERM"
+    wait "$USWAP_PID" || status=$?
+    expect_equal "exit status of uswap after SIGTERM" "$status" 0
+    USWAP_PID=
+    expect_nothing_left
+}
+
+# No device, no mount, no socket, no process. An empty /run/uswap may stay, and the log of what `uswap up` started.
+expect_nothing_left() {
+    local left
+    left=$(find /dev -name 'ublk[bc]*')
+    [ -z "$left" ] || die "devices left: $left"
+    ! grep -q ' /run/uswap' /proc/mounts || die "mounts left: $(grep ' /run/uswap' /proc/mounts)"
+    left=$(find /run/uswap ! -type d ! -name '*.log' 2>/dev/null)
+    [ -z "$left" ] || die "files left: $left"
+    left=$(pidof uswap || true)
+    [ -z "$left" ] || die "processes left: $left"
+}
+
+# status FILTER: one value of the service's status.
+status() { uswap status --json | jq -r "$1"; }
+
+# expect_status FILTER WANTED: of `uswap status --json`.
+expect_status() {
+    local got
+    got=$(status "$1") || die "uswap status --json failed"
+    expect_equal "status $1" "$got" "$2"
+}
+
+# What must hold for every service that may be swapped to.
+expect_safe() {
+    expect_status .safety.memory_locked true
+    expect_status .safety.io_flusher true
+    expect_status .safety.oom_score_adj -1000
+    expect_status .safety.state_noswap true
+    expect_status .safety.queue_allocations 0
+}
+
+# counter_sum REGEX: of all counters of that name.
+counter_sum() { status "[.counters | to_entries[] | select(.key | test(\"$1\")) | .value] | add // 0"; }
+
+# The tables people read, for the log.
+show_status() { uswap status || die "uswap status failed"; }
+
+# expect_failure STATUS REGEX COMMAND...: the command must fail so, with one line on stderr that matches.
+expect_failure() {
+    local wanted=$1 regex=$2 got=0
+    shift 2
+    timeout 30 "$@" >/tmp/out 2>/tmp/err </dev/null || got=$?
+    echo "   $* -> $got: $(cat /tmp/err)"
+    expect_equal "exit status of $*" "$got" "$wanted"
+    grep -qiE "$regex" /tmp/err || die "$*: the message does not say /$regex/"
+    ! grep -q panicked /tmp/err || die "$*: a panic is no error message"
+}
+
+# The same, and exactly one line (plus at most one that says what to do).
+expect_brief_failure() {
+    expect_failure "$@"
+    [ "$(wc -l </tmp/err)" -le 2 ] || die "${*:3}: more than two lines: $(cat /tmp/err)"
+}
+
+# A failed scenario must still end: a service that holds a swap area would stop nothing here, power off does.
+on_exit() {
+    local code=$?
+    if [ -n "$FAILED" ] || [ $code != 0 ]; then
+        dmesg | tail -15 | sed 's/^/  kernel: /'
+    fi
+    exit $code
+}
+trap on_exit EXIT

@@ -1,0 +1,10 @@
+# desc: the same as pressure with zram lz4 as swap, to compare
+# requires: hog jq
+# kernels: 6.12 new
+# memory: 700
+# seconds: 420
+# smp: 2
+# disk: pages
+# include: pressure.sh
+set -- zram
+. /vm/pressure.sh

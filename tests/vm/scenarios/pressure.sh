@@ -1,0 +1,46 @@
+# desc: a program touches more memory than there is three times, every page verified
+# requires: uswap jq hog
+# kernels: 6.12 new
+# memory: 700
+# seconds: 420
+# smp: 2
+# disk: pages
+. /vm/lib.sh
+
+# The machine has 700 MiB, the kernel and this system included; uswap takes its whole pool of it at start, and more
+# than 490 MiB it refuses to take. 280 hold twice what hog leaves to swap.
+HOG_MIB=${HOG_MIB:-700}
+KIND=${1:-uswap}
+modprobe virtio_blk
+within 10 test -b /dev/vda || die "no disk with captured pages"
+case $KIND in
+uswap)
+    start_uswap --name pressure --size 2G --pool 280M --queues 2 --swapon --discard
+    within 30 is_swap "$DEV" || die "--swapon: no swap area 30 s after ready"
+    ;;
+zram)
+    echo lz4 >/sys/block/zram0/comp_algorithm
+    echo 2G >/sys/block/zram0/disksize
+    expect mkswap mkswap -q /dev/zram0
+    expect swapon swapon --discard /dev/zram0
+    ;;
+esac
+expect_equal "swap areas" "$(tail -n +2 /proc/swaps | wc -l)" 1
+free -m
+hog --mib "$HOG_MIB" --passes 3 --pages /dev/vda --source-mib 16 --verify >/tmp/hog.out ||
+    { cat /tmp/hog.out; die "hog ended with $?"; }
+sed 's/^/   /' /tmp/hog.out
+grep -E '^(pswpin|pswpout|oom_kill|allocstall_[a-z]*) ' /proc/vmstat
+[ "$(awk '/^pswpout / { print $2 }' /proc/vmstat)" -gt 50000 ] || die "hardly anything was swapped out"
+expect_equal "processes killed for memory" "$(awk '/^oom_kill / { print $2 }' /proc/vmstat)" 0
+if [ "$KIND" = uswap ]; then
+    show_status
+    expect_safe
+    expect_equal "writes refused" "$(counter_sum 'write.*(fail|error|refused)|fail.*write')" 0
+    expect swapoff swapoff "$DEV"
+    stop_uswap
+else
+    cat /sys/block/zram0/mm_stat
+    expect swapoff swapoff /dev/zram0
+fi
+echo "RESULT pressure $KIND $(sed -n 's/^hog total: \([0-9.]*\) s.*/\1/p' /tmp/hog.out) s for $HOG_MIB MiB filled and passed 3 times"

@@ -1,0 +1,100 @@
+# desc: life of one swap device: data, swap area, safety fields, stop refused while in use, clean stop
+# requires: uswap jq hog
+# kernels: 6.12 new
+# memory: 1500
+# seconds: 240
+# smp: 2
+. /vm/lib.sh
+
+say "start"
+start_uswap --name smoke --size 512M --pool 128M --queues 2
+uname -r
+status '.features | join(" ")' || die "no status"
+expect_status .device "$DEV"
+expect_status .name smoke
+expect_status .pid "$USWAP_PID"
+expect_status .size_bytes $((512 << 20))
+expect_status .queues 2
+expect_status .kernel "$(uname -r)"
+expect_status .target swap
+expect_status .swap null
+expect_equal "size of $DEV" "$(blockdev --getsize64 "$DEV")" $((512 << 20))
+expect "list names the service" grep -q smoke <(uswap list)
+[ "$(status '.features | length')" -gt 0 ] || die "no features listed"
+
+say "what is written comes back, across pages and past the server's restart of its buffers"
+dd if=/dev/urandom of=/tmp/data bs=1M count=16 2>/dev/null
+expect write dd if=/tmp/data of="$DEV" bs=1M seek=100 oflag=direct conv=notrunc
+expect read dd if="$DEV" of=/tmp/back bs=64k skip=1600 count=256 iflag=direct
+expect "16 MiB unchanged" cmp /tmp/data /tmp/back
+expect "untouched pages are zero" cmp -n $((4 << 20)) "$DEV" /dev/zero
+[ "$(status .pages.stored)" -ge 4096 ] || die "4096 pages written, stored: $(status .pages.stored)"
+rm /tmp/data /tmp/back
+
+say "swap area"
+expect mkswap mkswap -q "$DEV"
+expect swapon swapon --discard -p 7 "$DEV"
+expect_status .swap.priority 7
+expect_safe
+expect_equal "pages the ONCE discard left" "$(($(status .pages.stored) < 64))" 1
+expect_equal "every thread is an I/O flusher, none may be swapped or killed" \
+    "$(cat "/proc/$USWAP_PID/oom_score_adj")" -1000
+locked=$(awk '/^VmLck:/ { print $2 }' "/proc/$USWAP_PID/status")
+[ "$locked" -gt 0 ] || die "VmLck is $locked"
+
+say "pages really go there: a cgroup with 40 MiB runs something that needs 80"
+mkdir /sys/fs/cgroup/small
+echo 40M >/sys/fs/cgroup/small/memory.max
+(
+    echo $BASHPID >/sys/fs/cgroup/small/cgroup.procs
+    exec hog --mib 80 --passes 1 --pages /usr/bin/uswap --source-mib 4 --verify
+) || die "hog in the small cgroup failed with $?"
+grep -E '^pswp(in|out) ' /proc/vmstat
+[ "$(awk '/^pswpout / { print $2 }' /proc/vmstat)" -gt 1000 ] || die "hardly anything was swapped out"
+[ "$(awk '/^pswpin / { print $2 }' /proc/vmstat)" -gt 1000 ] || die "hardly anything was swapped in"
+show_status
+
+say "SIGTERM and SIGINT while in use: it stays, and says what to do"
+for signal in TERM INT; do
+    : >"$USWAP_LOG"
+    kill -$signal "$USWAP_PID"
+    within 10 grep -qi swapoff "$USWAP_LOG" || die "no advice to swapoff within 10 s of SIG$signal"
+    sleep 1
+    expect "still running after SIG$signal" running "$USWAP_PID"
+    expect "device still there" test -b "$DEV"
+    expect "still swap" is_swap "$DEV"
+    sed 's/^/   said: /' "$USWAP_LOG"
+done
+
+say "clean stop"
+expect swapoff swapoff "$DEV"
+expect_safe
+# A service told to stop while in use may end by itself now; both are its right, but it must end clean.
+if running "$USWAP_PID"; then stop_uswap; else wait "$USWAP_PID"; expect_nothing_left; fi
+
+say "again, under the same name, and ended by SIGINT"
+start_uswap --name smoke --size 64M --pool 32M
+kill -INT "$USWAP_PID"
+within 30 gone "$USWAP_PID" || die "uswap still runs 30 s after SIGINT"
+wait "$USWAP_PID" || die "exit status $? after SIGINT"
+expect_nothing_left
+
+say "killed dead with SIGKILL, not in use: the next start says what to do, and that works"
+start_uswap --name smoke --size 64M --pool 32M
+kill -KILL "$USWAP_PID"
+wait "$USWAP_PID" || true
+expect_brief_failure 1 'uswap down smoke' uswap run --name smoke --size 64M --pool 32M
+expect "down removes what the dead server left" uswap down smoke
+expect_nothing_left
+start_uswap --name smoke --size 64M --pool 32M
+expect write dd if=/dev/zero of="$DEV" bs=1M count=8 oflag=direct conv=notrunc
+stop_uswap
+
+say "up and down"
+expect up uswap up smoke --size 256M --pool 64M
+expect "one swap area" test "$(grep -c ublkb /proc/swaps)" = 1
+expect down uswap down smoke
+expect "no swap area" test "$(grep -c ublkb /proc/swaps)" = 0
+
+expect_nothing_left
+say "smoke passed"

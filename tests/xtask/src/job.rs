@@ -1,0 +1,166 @@
+//! One boot of one scenario.
+
+use crate::{root, target};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Programs of this workspace that scenarios may name in `# requires:`.
+const OWN_PROGRAMS: [&str; 3] = ["uswap", "hog", "capture"];
+/// `boot` ends with it where something is missing on this machine (see its head).
+const CANNOT_RUN: i32 = 77;
+
+/// A scenario on a kernel.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Scenario name, or `selftest`.
+    pub name: String,
+    /// `6.12` or `new`.
+    pub kernel: String,
+    script: PathBuf,
+    text: String,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Status 0.
+    Passed,
+    /// Anything else.
+    Failed(String),
+    /// Something the machine lacks.
+    Skipped(String),
+}
+
+/// The value of a `# key: value` line.
+fn header<'a>(text: &'a str, key: &str) -> &'a str {
+    text.lines()
+        .take_while(|line| line.starts_with('#'))
+        .find_map(|line| line.strip_prefix("# ")?.strip_prefix(key)?.strip_prefix(':'))
+        .unwrap_or("")
+        .trim()
+}
+
+/// Why a boot was skipped, from its output.
+fn skip_reason(output: &str) -> &str {
+    output.lines().rev().find_map(|l| l.strip_prefix("VM SKIP ")).unwrap_or("no reason given")
+}
+
+impl Job {
+    /// The scenario `name` for `kernel`.
+    pub fn find(name: &str, kernel: &str) -> Result<Self, String> {
+        let script = root().join(format!("tests/vm/scenarios/{name}.sh"));
+        let text = fs::read_to_string(&script).map_err(|_| {
+            let names: Vec<String> = names().unwrap_or_default();
+            format!("no scenario {name}; there are: {}", names.join(" "))
+        })?;
+        Ok(Self { name: name.into(), kernel: kernel.into(), script, text })
+    }
+
+    /// The harness's own test, on the newest kernel.
+    pub fn selftest() -> Self {
+        let script = root().join("tests/vm/selftest");
+        Self { name: "selftest".into(), kernel: "new".into(), script, text: String::new() }
+    }
+
+    /// Every scenario on every kernel it names, the longest first.
+    pub fn all() -> Result<Vec<Self>, String> {
+        let mut jobs = vec![Self::selftest()];
+        for name in names()? {
+            let any = Self::find(&name, "")?;
+            let kernels = header(&any.text, "kernels").split_whitespace();
+            jobs.extend(kernels.map(|k| Self { kernel: k.into(), ..any.clone() }));
+        }
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.seconds()));
+        Ok(jobs)
+    }
+
+    fn seconds(&self) -> u32 {
+        header(&self.text, "seconds").parse().unwrap_or(300)
+    }
+
+    /// Whether it needs captured pages.
+    pub fn wants_pages(&self) -> bool {
+        header(&self.text, "disk") == "pages"
+    }
+
+    /// The boot command.
+    pub fn command(&self) -> Command {
+        if self.name == "selftest" {
+            return Command::new(&self.script);
+        }
+        let mut command = Command::new(root().join("tests/vm/boot"));
+        command.args(["-k", &self.kernel]);
+        for program in header(&self.text, "requires").split_whitespace() {
+            if OWN_PROGRAMS.contains(&program) {
+                command.arg("-b").arg(target().join("release").join(program));
+            }
+        }
+        if self.wants_pages() {
+            command.arg("-d").arg(crate::pages::path());
+        }
+        command.arg(&self.script);
+        command
+    }
+
+    /// Runs it with all output in `log`. The boot has its own time limit.
+    pub fn run_to(&self, log: &Path) -> End {
+        let run = || -> std::io::Result<_> {
+            let file = fs::File::create(log)?;
+            let other = file.try_clone()?;
+            self.command().stdin(std::process::Stdio::null()).stdout(file).stderr(other).status()
+        };
+        let status = match run() {
+            Ok(status) if status.success() => return End::Passed,
+            Ok(status) => status,
+            Err(e) => return End::Failed(format!("cannot start ({e})")),
+        };
+        let output = fs::read(log).unwrap_or_default();
+        let output = String::from_utf8_lossy(&output);
+        if status.code() == Some(CANNOT_RUN) {
+            return End::Skipped(skip_reason(&output).into());
+        }
+        let why =
+            output.lines().rev().find(|l| l.starts_with("FAIL: ") || l.starts_with("VM FAIL "));
+        End::Failed(why.map_or_else(|| status.to_string(), str::to_owned))
+    }
+}
+
+fn names() -> Result<Vec<String>, String> {
+    let directory = root().join("tests/vm/scenarios");
+    let entries = fs::read_dir(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|e| Some(e.ok()?.file_name().to_str()?.strip_suffix(".sh")?.to_owned()))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_end_where_the_script_begins() {
+        let text = "# desc: a\n# memory: 700\n. /vm/lib.sh\n# seconds: 9\n";
+        assert_eq!(header(text, "memory"), "700");
+        assert_eq!(header(text, "seconds"), "");
+    }
+
+    #[test]
+    fn every_scenario_says_what_it_needs() {
+        let jobs = Job::all().unwrap();
+        assert!(jobs.len() > 10);
+        for job in jobs.iter().filter(|job| job.name != "selftest") {
+            for key in ["desc", "requires", "kernels", "memory", "seconds", "smp"] {
+                assert_ne!(header(&job.text, key), "", "{} has no `# {key}:`", job.name);
+            }
+            assert!(["6.12", "new"].contains(&job.kernel.as_str()), "{}", job.name);
+        }
+    }
+
+    #[test]
+    fn a_skip_carries_its_reason() {
+        assert_eq!(skip_reason("x\nVM SKIP this machine has no fio\n"), "this machine has no fio");
+    }
+}

@@ -1,0 +1,215 @@
+//! `cargo xtask test`: everything, counted.
+
+use crate::job::{End, Job};
+use crate::{Outcome, build, cargo, pages, setup, target};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// Lines of a failed log to show.
+const TAIL_LINES: usize = 40;
+/// Guests at a time: each has two CPUs and up to 2 GiB.
+const GUESTS_MAX: usize = 2;
+
+/// The count that ends a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
+    fn of(end: &End) -> Self {
+        match end {
+            End::Passed => Self { passed: 1, ..Self::default() },
+            End::Failed(_) => Self { failed: 1, ..Self::default() },
+            End::Skipped(_) => Self { skipped: 1, ..Self::default() },
+        }
+    }
+
+    fn line(self) -> String {
+        let skipped =
+            if self.skipped > 0 { format!(", {} skipped", self.skipped) } else { String::new() };
+        format!("{} passed, {} failed{skipped}", self.passed, self.failed)
+    }
+}
+
+/// What libtest or nextest printed of single tests.
+fn count_tests(output: &str) -> Tally {
+    let number = |words: &[&str], what: &str| -> u32 {
+        let at = words.iter().position(|w| w.trim_end_matches([';', ',', '.']) == what);
+        at.and_then(|at| words.get(at.checked_sub(1)?)?.parse().ok()).unwrap_or(0)
+    };
+    let mut tally = Tally::default();
+    for line in output.lines().map(str::trim) {
+        if line.starts_with("test result:") || line.starts_with("Summary [") {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            tally.passed += number(&words, "passed");
+            tally.failed += number(&words, "failed");
+        }
+    }
+    tally
+}
+
+fn tail(log: &Path) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(TAIL_LINES);
+    lines[from..].iter().map(|l| format!("    {l}\n")).collect()
+}
+
+fn report(what: &str, end: &End, begin: Instant, log: &Path) {
+    let seconds = begin.elapsed().as_secs();
+    match end {
+        End::Passed => println!("PASS {what} ({seconds} s)"),
+        End::Skipped(why) => println!("SKIPPED {what}: NOT TESTED, because {why}"),
+        End::Failed(why) => {
+            print!("FAIL {what} ({seconds} s): {why}\n{}", tail(log));
+            println!("    all of it: {}", log.display());
+        }
+    }
+}
+
+/// Runs one cargo step into its log; single tests it ran count instead of the step where there are
+/// any.
+fn step(name: &str, command: &mut Command, logs: &Path) -> Tally {
+    let begin = Instant::now();
+    let log = logs.join(format!("{name}.log"));
+    let mut run = || -> std::io::Result<bool> {
+        let file = fs::File::create(&log)?;
+        let other = file.try_clone()?;
+        Ok(command.stdin(Stdio::null()).stdout(file).stderr(other).status()?.success())
+    };
+    let end = match run() {
+        Ok(true) => End::Passed,
+        Ok(false) => End::Failed("see below".into()),
+        Err(e) => End::Failed(format!("cannot start ({e})")),
+    };
+    report(name, &end, begin, &log);
+    let mut tally = count_tests(&fs::read_to_string(&log).unwrap_or_default());
+    // A step can fail without a failed test (it does not compile), and a test step without tests is
+    // one thing.
+    if tally == Tally::default() || (tally.failed == 0 && end != End::Passed) {
+        tally.add(Tally::of(&end));
+    }
+    tally
+}
+
+fn cargo_steps(logs: &Path) -> Tally {
+    let mut tally = Tally::default();
+    tally.add(step("fmt", cargo().args(["fmt", "--all", "--check"]), logs));
+    let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    tally.add(step("clippy", cargo().args(lints), logs));
+    let nextest = cargo().args(["nextest", "--version"]).output();
+    if nextest.is_ok_and(|o| o.status.success()) {
+        tally.add(step("test", cargo().args(["nextest", "run", "--workspace"]), logs));
+        tally.add(step("doctest", cargo().args(["test", "--workspace", "--doc"]), logs));
+    } else {
+        tally.add(step("test", cargo().args(["test", "--workspace", "--no-fail-fast"]), logs));
+    }
+    let doc = ["doc", "--workspace", "--no-deps"];
+    tally.add(step("doc", cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"), logs));
+    tally
+}
+
+/// All jobs, a few at a time; the lines that scenarios mark RESULT are shown together at the end.
+fn run_jobs(jobs: Vec<Job>, logs: &Path) -> Tally {
+    let results = Mutex::new((Tally::default(), Vec::new()));
+    let waiting = Mutex::new(jobs.into_iter());
+    let guests = std::thread::available_parallelism().map_or(1, |n| n.get().min(GUESTS_MAX));
+    let work = || {
+        loop {
+            let Some(job) = waiting.lock().ok().and_then(|mut jobs| jobs.next()) else { return };
+            let begin = Instant::now();
+            let what = format!("vm {} on {}", job.name, job.kernel);
+            let log = logs.join(format!("{}-{}.log", job.name, job.kernel));
+            let end = job.run_to(&log);
+            let text = fs::read(&log).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines = text.lines().filter_map(|l| l.strip_prefix("RESULT "));
+            if let Ok(mut results) = results.lock() {
+                report(&what, &end, begin, &log);
+                results.0.add(Tally::of(&end));
+                results.1.extend(lines.map(|l| format!("{:5} {l}", job.kernel)));
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..guests).for_each(|_| drop(scope.spawn(work))));
+    let (tally, mut lines) = results.into_inner().unwrap_or_default();
+    lines.sort();
+    for line in lines {
+        println!("MEASURED {line}");
+    }
+    tally
+}
+
+/// What stands between us and the guests: something the machine lacks (skip) or something broken
+/// here (fail).
+fn prepare() -> End {
+    if let Err(why) = setup(&[]) {
+        return End::Skipped(why);
+    }
+    match build().and_then(|()| pages::provide()) {
+        Ok(()) => End::Passed,
+        Err(why) => End::Failed(why),
+    }
+}
+
+/// All checks; `quick` leaves out the guests except one.
+pub fn test(quick: bool) -> Outcome {
+    let logs: PathBuf = target().join("vm");
+    fs::create_dir_all(&logs).map_err(|e| format!("{}: {e}", logs.display()))?;
+    let mut tally = cargo_steps(&logs);
+    let jobs = if quick { vec![Job::find("smoke", "new")?] } else { Job::all()? };
+    match prepare() {
+        End::Passed => tally.add(run_jobs(jobs, &logs)),
+        End::Failed(why) => {
+            println!("FAIL all VM scenarios: {why}");
+            tally.failed += u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        }
+        End::Skipped(why) => {
+            println!("SKIPPED all VM scenarios: NOT TESTED, because {why}");
+            tally.skipped += u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        }
+    }
+    println!("{}", tally.line());
+    if tally.failed == 0 {
+        Ok(())
+    } else {
+        Err("something failed; the lines above say what".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_tests_are_counted() {
+        let libtest = "running 3 tests\ntest result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured\n\
+                       test result: ok. 5 passed; 0 failed; 0 ignored\n";
+        assert_eq!(count_tests(libtest), Tally { passed: 7, failed: 1, skipped: 0 });
+        let nextest = "     Summary [   0.3s] 9 tests run: 8 passed, 1 failed, 0 skipped\n";
+        assert_eq!(count_tests(nextest), Tally { passed: 8, failed: 1, skipped: 0 });
+        assert_eq!(count_tests("Compiling\n"), Tally::default());
+    }
+
+    #[test]
+    fn the_last_line_has_its_form() {
+        assert_eq!(Tally { passed: 3, failed: 1, skipped: 0 }.line(), "3 passed, 1 failed");
+        assert_eq!(
+            Tally { passed: 3, failed: 0, skipped: 2 }.line(),
+            "3 passed, 0 failed, 2 skipped"
+        );
+    }
+}
