@@ -8,8 +8,6 @@ use std::path::Path;
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
-/// rustfmt does not wrap comments, and the first ones were written to this width.
-const COMMENT_COLUMNS_MAX: usize = 100;
 
 /// Modules by level, bottom-up; a module imports from lower levels only. See src/lib.rs.
 const LAYERS: [&[&str]; 8] = [
@@ -59,7 +57,8 @@ impl Source {
         if tests { "" } else { &self.code[..end] }
     }
 
-    /// `cli/doctor/memory.rs` as `["cli", "doctor", "memory"]`; nothing outside src/ and for the crate root.
+    /// `cli/doctor/memory.rs` as `["cli", "doctor", "memory"]`; nothing outside src/ and for the
+    /// crate root.
     fn module(&self) -> Vec<&str> {
         let path = self.path.strip_prefix("src/").and_then(|path| path.strip_suffix(".rs"));
         let mut parts: Vec<&str> = path.map_or_else(Vec::new, |path| path.split('/').collect());
@@ -216,10 +215,9 @@ fn sizes(source: &Source) -> Vec<String> {
         complaints.push(format!("{}: {count} lines, at most {FILE_LINES_MAX}", source.path));
     }
     for (i, line) in source.text.lines().enumerate() {
-        let comment = line.trim_start().starts_with("//");
-        let max = if comment { COMMENT_COLUMNS_MAX } else { LINE_COLUMNS_MAX };
-        if line.chars().count() > max {
-            complaints.push(format!("{}:{}: longer than {max} columns", source.path, i + 1));
+        if line.chars().count() > LINE_COLUMNS_MAX {
+            let what = format!("longer than {LINE_COLUMNS_MAX} columns");
+            complaints.push(format!("{}:{}: {what}", source.path, i + 1));
         }
     }
     for at in words(&source.code, "fn ") {
@@ -384,8 +382,8 @@ fn files_functions_and_lines_are_small() {
     let function = format!("\nfn f() {{{}}}", "\n".repeat(FUNCTION_LINES_MAX));
     caught(sizes, "src/a.rs", &function, "a.rs:2: function of 71 lines");
     caught(sizes, "src/a.rs", &"x".repeat(LINE_COLUMNS_MAX + 1), "longer than 100");
-    let comment = format!("// {}", "x".repeat(COMMENT_COLUMNS_MAX));
-    caught(sizes, "src/a.rs", &comment, "longer than 120");
+    let comment = format!("// {}", "x".repeat(LINE_COLUMNS_MAX));
+    caught(sizes, "src/a.rs", &comment, "longer than 100");
     let two = format!("fn f();\nfn g() {{ \"{{\"; '{{' }}\n{}", "\n".repeat(100));
     accepted(sizes, "src/a.rs", &two);
 }

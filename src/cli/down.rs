@@ -1,4 +1,4 @@
-//! `uswap down`: swapoff with progress, then the server ends. Also cleans up after a server that died.
+//! `uswap down`: swapoff with progress, then the server ends. Also cleans up after a dead server.
 
 use super::service::{Service, State};
 use super::swap::{self, SwapArea};

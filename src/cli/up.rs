@@ -1,4 +1,4 @@
-//! `uswap up`: a service in the background, in use as swap when this returns, or nothing left behind.
+//! `uswap up`: a service in the background, in use as swap when this returns, or nothing left.
 //!
 //! mkswap and swapon run from here, not from the server, which must not fork.
 

@@ -62,7 +62,7 @@ fn unit_shift(unit: &str) -> Option<u32> {
     }
 }
 
-/// `bytes` for a person: the largest unit that leaves at least 1, one decimal, none when it is zero.
+/// `bytes` for a person: the largest unit that leaves at least 1, one decimal, none if it is zero.
 pub fn format(bytes: u64) -> String {
     const UNITS: [(u32, char); 4] = [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')];
     let Some(&(shift, letter)) = UNITS.iter().find(|(shift, _)| bytes >> shift > 0) else {

@@ -31,7 +31,8 @@ pub const F_USER_RECOVERY: u64 = 1 << 3;
 pub const F_USER_RECOVERY_REISSUE: u64 = 1 << 4;
 /// `UBLK_F_CMD_IOCTL_ENCODE`: the command numbers above are understood.
 pub const F_CMD_IOCTL_ENCODE: u64 = 1 << 6;
-/// `UBLK_F_QUIESCE` (6.16). Also the mark of a driver that aborts a dead server's requests without a timer.
+/// `UBLK_F_QUIESCE` (6.16). Also the mark of a driver that aborts a dead server's requests without
+/// a timer.
 pub const F_QUIESCE: u64 = 1 << 12;
 /// `UBLK_F_SAFE_STOP_DEV` (7.0): TRY_STOP_DEV exists.
 pub const F_SAFE_STOP_DEV: u64 = 1 << 17;

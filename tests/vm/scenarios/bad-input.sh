@@ -53,6 +53,17 @@ stop_uswap
 USWAP_WITH=
 expect_brief_failure 1 'CAP_(SYS_RESOURCE|IPC_LOCK)' \
     setpriv --bounding-set -ipc_lock,-sys_resource uswap run --size 64M --pool 32M
+
+say "for development it runs all the same, and says in which ways it is unsafe"
+USWAP_WITH='setpriv --bounding-set -ipc_lock,-sys_resource'
+start_uswap --name unsafe --size 64M --pool 32M --unsafe-no-lock
+for reason in 'limit on locked memory is 64 KiB' 'I/O flusher' 'OOM killer'; do
+    expect "it says '$reason'" grep -q "unsafe: .*$reason" "$USWAP_LOG"
+done
+expect_status .safety.memory_locked false
+expect_status .safety.io_flusher false
+stop_uswap
+USWAP_WITH=
 ulimit -l unlimited
 expect_nothing_left
 

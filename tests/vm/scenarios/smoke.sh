@@ -37,7 +37,7 @@ expect swapon swapon --discard -p 7 "$DEV"
 expect_status .swap.priority 7
 expect_safe
 expect_equal "pages the ONCE discard left" "$(($(status .pages.stored) < 64))" 1
-expect_equal "every thread is an I/O flusher, none may be swapped or killed" \
+expect_equal "the OOM killer passes it by" \
     "$(cat "/proc/$USWAP_PID/oom_score_adj")" -1000
 locked=$(awk '/^VmLck:/ { print $2 }' "/proc/$USWAP_PID/status")
 [ "$locked" -gt 0 ] || die "VmLck is $locked"

@@ -1,8 +1,7 @@
 //! Developer tasks: `cargo xtask test | demo | vm | setup`.
 //!
 //! Everything that needs a real kernel goes through `tests/vm/boot`; what these tasks add is
-//! building, real pages to
-//! swap, several guests at a time, and one summary.
+//! building, real pages to swap, several guests at a time, and one summary.
 
 mod demo;
 mod job;

@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn single_tests_are_counted() {
-        let libtest = "running 3 tests\ntest result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured\n\
+        let libtest = "running 3 tests\n\
+                       test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured\n\
                        test result: ok. 5 passed; 0 failed; 0 ignored\n";
         assert_eq!(count_tests(libtest), Tally { passed: 7, failed: 1, skipped: 0 });
         let nextest = "     Summary [   0.3s] 9 tests run: 8 passed, 1 failed, 0 skipped\n";
