@@ -64,6 +64,8 @@ counters! {
     flush_requests,
     /// Requests refused because they were malformed or not advertised.
     refused_requests,
+    /// Times that a write waited for the pool to grow. A request that waits long counts often.
+    throttled_tries,
     /// Pages read that no one had written: answered with zeros.
     read_empty_pages,
     /// Pages read from a same-filled slot.

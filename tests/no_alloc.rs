@@ -103,7 +103,6 @@ fn no_verb_of_the_store_touches_the_heap() {
         &stats.write_same_pages,
         &stats.write_lz4_pages,
         &stats.write_huge_pages,
-        &stats.write_full_pages,
         &stats.read_empty_pages,
         &stats.read_same_pages,
         &stats.read_lz4_pages,

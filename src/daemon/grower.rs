@@ -12,10 +12,14 @@ use crate::store::Store;
 use crate::sys::wake::Bell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Pause after the kernel refused memory.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long writes wait for the pool to grow. Growing by a chunk takes well below a millisecond
+/// where there is memory; where there is none, reclaim must soon learn that this way is closed.
+const STARVED_MAX: Duration = Duration::from_secs(1);
 
 /// What queue threads and the growing thread share.
 #[derive(Debug)]
@@ -49,6 +53,15 @@ impl Growth {
         if low && can && !self.asked.swap(true, Ordering::AcqRel) {
             self.bell.ring();
         }
+    }
+
+    /// Whether a write that found no room may find some soon. `starved` is the caller's note of
+    /// since when it found none; once that is too long ago the answer is no, until a write
+    /// succeeds, so that nobody waits for memory that the machine does not have.
+    pub fn may_help(&self, store: &Store, starved: &mut Option<Instant>) -> bool {
+        let pool = store.pool();
+        let since = *starved.get_or_insert_with(Instant::now);
+        pool.resident_bytes() < pool.capacity_bytes() && since.elapsed() < STARVED_MAX
     }
 
     /// Ends the growing thread.

@@ -41,11 +41,11 @@ type Tell<'a> = &'a dyn Fn(&str);
 pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -> StartResult<()> {
     heap::settle();
     let mut signals = Signals::open().map_err(|e| cannot("watch for signals", &e))?;
-    protect(settings, tell)?;
+    let locked = protect(settings, tell)?;
     let mut controller = Controller::open()?;
     let queues = settings.queues.unwrap_or_else(|| default_queues(controller.features()));
     let socket = Socket::bind(&settings.socket, &settings.name)?;
-    let mut state = State::prepare(settings, queues)?;
+    let mut state = State::prepare(settings, queues, locked)?;
     let buffers = std::mem::take(&mut state.buffers);
     let sectors = settings.size >> SECTOR_SHIFT;
     let shape = Geometry { id: settings.id, queues, depth: settings.depth, sectors };
@@ -74,17 +74,20 @@ pub fn driver_features() -> StartResult<Vec<String>> {
     Ok(Controller::open()?.features().names())
 }
 
-/// Makes the process fit to serve memory pressure, or says why it is not. Memory is locked from
-/// here on, so that whatever start-up makes is resident when it is made; [`guard::verify_locked`]
-/// checks it before the device starts.
-fn protect(settings: &Settings, tell: Tell<'_>) -> StartResult<()> {
+/// Makes the process fit to serve memory pressure, or says why it is not. Returns whether memory is
+/// locked from here on: then whatever start-up makes is resident when it is made, which
+/// [`guard::verify_locked`] checks before the device starts.
+fn protect(settings: &Settings, tell: Tell<'_>) -> StartResult<bool> {
     let steps = [
         guard::set_quiet_memory().map_err(|e| cannot("turn core dumps and page merging off", &e)),
         guard::set_io_flusher().map_err(|e| cannot("become an I/O flusher (CAP_SYS_RESOURCE)", &e)),
         guard::set_oom_exempt().map_err(|e| cannot("leave the OOM killer's list", &e)),
-        guard::lock_memory().map_err(|e| cannot_lock(&e)),
     ];
-    steps.into_iter().filter_map(Result::err).try_for_each(|e| tolerate(settings, tell, e))
+    steps.into_iter().filter_map(Result::err).try_for_each(|e| tolerate(settings, tell, e))?;
+    match guard::lock_memory() {
+        Ok(()) => Ok(true),
+        Err(e) => tolerate(settings, tell, cannot_lock(&e)).map(|()| false),
+    }
 }
 
 fn cannot_lock(e: &io::Error) -> StartError {

@@ -39,8 +39,9 @@ pub fn dir_of(run_dir: &Path, name: &str) -> PathBuf {
 }
 
 impl State {
-    /// Mounts the tmpfs and makes everything resident. Blocks while the kernel finds the memory.
-    pub fn prepare(settings: &Settings, queues: u16) -> StartResult<Self> {
+    /// Mounts the tmpfs and makes everything resident. `locked`: memory of this process is locked
+    /// as it comes. Blocks while the kernel finds the memory.
+    pub fn prepare(settings: &Settings, queues: u16, locked: bool) -> StartResult<Self> {
         let path = dir_of(&settings.run_dir, &settings.name);
         if StateDir::is_mounted(&path) {
             return Err(StartError::failure(
@@ -77,8 +78,10 @@ impl State {
                     .open("table", table)
                     .and_then(|f| Words::new(&f, slots as usize))
                     .map_err(fail)?;
-                let arena =
-                    files.open("arena", pool).and_then(|f| map_arena(&f, pool)).map_err(fail)?;
+                let arena = files
+                    .open("arena", pool)
+                    .and_then(|f| map_arena(&f, pool, locked))
+                    .map_err(fail)?;
                 let codec = match settings.codec {
                     CodecChoice::Lz4 => StoreCodec::Lz4,
                     CodecChoice::None => StoreCodec::None,
@@ -101,8 +104,9 @@ impl State {
 }
 
 /// Maps the arena; its reserve is resident, the rest comes into being when the pool grows.
-fn map_arena(file: &fs::File, pool: u64) -> io::Result<Arena> {
-    let arena = guard::lock_on_fault(|| Arena::sparse(file, pool as usize))?;
+fn map_arena(file: &fs::File, pool: u64, locked: bool) -> io::Result<Arena> {
+    let map = || Arena::sparse(file, pool as usize);
+    let arena = if locked { guard::lock_on_fault(map)? } else { map()? };
     arena.populate(RESERVE_HIGH_BYTES as usize)?;
     Ok(arena)
 }

@@ -8,12 +8,13 @@ use crate::store::Store;
 use crate::sys::map::IoBuf;
 use crate::sys::uring::QueueRing;
 use crate::sys::{guard, heap};
-use crate::ublk::queue::{self, Handler, QueueEnd};
+use crate::ublk::queue::{Handler, Outcome, Queue, QueueEnd};
 use crate::ublk::{Op, Request};
 use crate::units::{PAGE_SIZE, Page, QueueId};
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::SyncSender;
+use std::time::Instant;
 
 /// What a queue thread tells the starting thread, once.
 pub type Readiness = io::Result<ThreadState>;
@@ -56,24 +57,26 @@ impl Worker<'_> {
     pub fn run(mut self, ready: &SyncSender<Readiness>) {
         let buffers = std::mem::take(&mut self.buffers);
         let stream = Stream::new();
-        let mut ring = match self.prepare(buffers) {
-            Ok((ring, state)) => {
-                // The starting thread waits for exactly one message from each thread.
+        // The starting thread waits for exactly one message from each thread.
+        let mut queue = match self.prepare(buffers) {
+            Ok((queue, state)) => {
                 let _ = ready.send(Ok(state));
-                ring
+                queue
             }
             Err(e) => {
                 let _ = ready.send(Err(e));
                 return;
             }
         };
+        let (growth, stats) = (self.growth, self.stats);
+        heap::seal_thread();
         let end = match self.store {
             Some(store) => {
-                let (growth, stats) = (self.growth, self.stats);
-                self.serve(&mut ring, &mut SwapHandler { store, stream, growth, stats })
+                queue.serve(&mut SwapHandler { store, stream, growth, stats, starved: None })
             }
-            None => self.serve(&mut ring, &mut NullHandler { stats: self.stats }),
+            None => queue.serve(&mut NullHandler { stats }),
         };
+        heap::unseal_thread();
         match end {
             QueueEnd::Stopped => {}
             QueueEnd::Ring(e) => panic!("queue {}: io_uring failed: {e}", self.queue.0),
@@ -83,19 +86,12 @@ impl Worker<'_> {
         }
     }
 
-    fn prepare(&self, buffers: Vec<IoBuf>) -> io::Result<(QueueRing, ThreadState)> {
+    fn prepare(&self, buffers: Vec<IoBuf>) -> io::Result<(Queue<'_>, ThreadState)> {
         guard::pin_thread(&self.cpus)?;
         let io_flusher = guard::is_io_flusher()?;
-        let mut ring = QueueRing::new(self.char_device, self.queue, self.depth)?;
-        queue::fetch_all(&mut ring, buffers)?;
-        Ok((ring, ThreadState { io_flusher }))
-    }
-
-    fn serve(&self, ring: &mut QueueRing, handler: &mut impl Handler) -> QueueEnd {
-        heap::seal_thread();
-        let end = queue::serve(ring, self.slots, handler, self.stats);
-        heap::unseal_thread();
-        end
+        let ring = QueueRing::new(self.char_device, self.queue, self.depth)?;
+        let queue = Queue::fetch_all(ring, buffers, self.slots, self.stats)?;
+        Ok((queue, ThreadState { io_flusher }))
     }
 }
 
@@ -105,30 +101,53 @@ struct SwapHandler<'a> {
     stream: Stream,
     growth: &'a Growth,
     stats: &'a QueueStats,
+    /// Since when no write found room.
+    starved: Option<Instant>,
 }
 
 impl Handler for SwapHandler<'_> {
-    fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Result<(), IoError> {
-        let Self { store, stream, growth, stats } = self;
-        count(request, stats);
-        match request.op {
+    fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome {
+        let Self { store, stream, stats, .. } = self;
+        let result = match request.op {
             Op::Read => {
-                for (slot, page) in request.slots().zip(pages_mut(buffer)) {
-                    store.read(slot, page, stream, stats)?;
-                }
+                let mut slots = request.slots().zip(pages_mut(buffer));
+                slots.try_for_each(|(slot, page)| store.read(slot, page, stream, stats))
             }
-            Op::Write => {
-                let mut slots = request.slots().zip(pages(buffer));
-                let written =
-                    slots.try_for_each(|(slot, page)| store.write(slot, page, stream, stats));
-                growth.ask_if_low(store);
-                written?;
+            Op::Write => return self.write(request, buffer),
+            Op::Discard => store.discard(request.first, request.count, stats),
+            Op::WriteZeroes => store.write_zeroes(request.first, request.count, stats),
+            Op::Flush => Ok(()),
+        };
+        count(request, stats);
+        result.map_or_else(Outcome::Failed, |()| Outcome::Done)
+    }
+}
+
+impl SwapHandler<'_> {
+    /// Stores the pages. Where there is no room, but the pool may grow, waits for that for a
+    /// bounded time: a file system would lose data over an error that only means "not yet". Pages
+    /// stored before the room ran out are stored again, which is harmless.
+    fn write(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome {
+        let Self { store, stream, growth, stats, starved } = self;
+        let mut slots = request.slots().zip(pages(buffer));
+        let result = slots.try_for_each(|(slot, page)| store.write(slot, page, stream, stats));
+        growth.ask_if_low(store);
+        let outcome = match result {
+            Ok(()) => {
+                *starved = None;
+                Outcome::Done
             }
-            Op::Discard => store.discard(request.first, request.count, stats)?,
-            Op::WriteZeroes => store.write_zeroes(request.first, request.count, stats)?,
-            Op::Flush => {}
-        }
-        Ok(())
+            Err(IoError::Full) if growth.may_help(store, starved) => {
+                stats.throttled_tries.add(1);
+                return Outcome::Throttled;
+            }
+            Err(e) => {
+                stats.write_full_pages.add(request.count.into());
+                Outcome::Failed(e)
+            }
+        };
+        count(request, stats);
+        outcome
     }
 }
 
@@ -138,12 +157,12 @@ struct NullHandler<'a> {
 }
 
 impl Handler for NullHandler<'_> {
-    fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Result<(), IoError> {
+    fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome {
         count(request, self.stats);
         if request.op == Op::Read {
             buffer[..request.data_bytes()].fill(0);
         }
-        Ok(())
+        Outcome::Done
     }
 }
 

@@ -29,10 +29,7 @@ impl Store {
             Some(word) if Entry::holds_word(word) => Some(Entry::Same(word)),
             _ => self.make_object(slot, page, stream),
         };
-        let Some(new) = new else {
-            stats.write_full_pages.add(1);
-            return Err(IoError::Full);
-        };
+        let new = new.ok_or(IoError::Full)?;
         match new {
             Entry::Same(_) => stats.write_same_pages.add(1),
             Entry::Lz4 { .. } => stats.write_lz4_pages.add(1),

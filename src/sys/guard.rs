@@ -79,13 +79,9 @@ fn has_capability(bit: u32) -> io::Result<bool> {
 /// for memory that is brought in explicitly before anybody touches it. Call it while the process
 /// has one thread.
 pub fn lock_on_fault<T>(make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    // Where locking is not allowed at all, nothing is made resident either, and `verify_locked`
-    // says so later.
-    let locked = rustix::mm::mlockall(MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok();
+    rustix::mm::mlockall(MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)?;
     let made = make();
-    if locked {
-        rustix::mm::mlockall(MlockAllFlags::FUTURE)?;
-    }
+    rustix::mm::mlockall(MlockAllFlags::FUTURE)?;
     made
 }
 

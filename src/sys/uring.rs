@@ -4,11 +4,13 @@
 use super::map::IoBuf;
 use super::ublk_abi::{self as abi, CtrlCmd, IoDesc};
 use crate::units::{QueueId, Tag};
-use io_uring::{IoUring, cqueue, opcode, squeue, types::Fixed};
+use io_uring::types::{Fixed, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// Ring for `/dev/ublk-control`: one command at a time, waited for.
 pub struct ControlRing {
@@ -137,14 +139,19 @@ impl QueueRing {
         unsafe { self.ring.submission().push(&entry) }.expect("the ring has room for every tag");
     }
 
-    /// Sends what is queued and sleeps until at least one completion is there, or until the kernel
-    /// wants to be asked again (a signal, or no memory for its own bookkeeping just now): what was
-    /// not sent stays queued.
-    pub fn submit_and_wait(&mut self) -> io::Result<()> {
-        match self.ring.submit_and_wait(1) {
+    /// Sends what is queued and sleeps until at least one completion is there, the pause is over,
+    /// or the kernel wants to be asked again (a signal, or no memory for its own bookkeeping just
+    /// now): what was not sent stays queued.
+    pub fn submit_and_wait(&mut self, pause: Option<Duration>) -> io::Result<()> {
+        let pause = pause.map(Timespec::from);
+        let mut args = SubmitArgs::new();
+        if let Some(pause) = &pause {
+            args = args.timespec(pause);
+        }
+        match self.ring.submitter().submit_with_args(1, &args) {
             Ok(_) => Ok(()),
             Err(e) => match e.raw_os_error() {
-                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME) => Ok(()),
                 _ => Err(e),
             },
         }

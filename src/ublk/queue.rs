@@ -7,13 +7,28 @@ use crate::sys::map::IoBuf;
 use crate::sys::uring::{Completion, QueueRing};
 use crate::units::Tag;
 use std::io;
+use std::time::Duration;
+
+/// Time between tries of a throttled request.
+const RETRY_PAUSE: Duration = Duration::from_millis(2);
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Carried out in full.
+    Done,
+    /// Not carried out.
+    Failed(IoError),
+    /// Not now: to be handled again in a moment. The handler bounds how long.
+    Throttled,
+}
 
 /// What requests are handed to.
 pub trait Handler {
-    /// Carries a request out and returns its result. The buffer holds a write's data; a read's data
-    /// is left in it. It is the handler's until it returns and may be exchanged for another one of
-    /// the same size. Must not allocate, wait for I/O, or panic.
-    fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Result<(), IoError>;
+    /// Carries a request out. The buffer holds a write's data; a read's data is left in it. It is
+    /// the handler's until it returns and may be exchanged for another one of the same size.
+    /// Must not allocate, wait for I/O, or panic.
+    fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome;
 }
 
 /// Why a queue thread ended.
@@ -27,43 +42,80 @@ pub enum QueueEnd {
     Refused(Tag, i32),
 }
 
-/// Gives every tag its buffer and sends the first fetches.
-pub fn fetch_all(ring: &mut QueueRing, buffers: Vec<IoBuf>) -> io::Result<()> {
-    for (tag, buffer) in buffers.into_iter().enumerate() {
-        ring.fetch(Tag(tag as u16), buffer);
-    }
-    ring.submit()
+/// One queue and its ring.
+#[derive(Debug)]
+pub struct Queue<'a> {
+    ring: QueueRing,
+    /// Slots of the device.
+    slots: u64,
+    /// Throttled requests, oldest first. Room for every tag, so that it never grows.
+    throttled: Vec<(Tag, Request, IoBuf)>,
+    stats: &'a QueueStats,
 }
 
-/// Serves the queue until the device is stopped.
-pub fn serve(
-    ring: &mut QueueRing,
-    slots: u64,
-    handler: &mut impl Handler,
-    stats: &QueueStats,
-) -> QueueEnd {
-    while ring.fetched() > 0 {
-        stats.waits.add(1);
-        if let Err(e) = ring.submit_and_wait() {
-            return QueueEnd::Ring(e);
+impl<'a> Queue<'a> {
+    /// Gives every tag its buffer and sends the first fetches. Allocates what the loop needs.
+    pub fn fetch_all(
+        mut ring: QueueRing,
+        buffers: Vec<IoBuf>,
+        slots: u64,
+        stats: &'a QueueStats,
+    ) -> io::Result<Self> {
+        let throttled = Vec::with_capacity(buffers.len());
+        for (tag, buffer) in buffers.into_iter().enumerate() {
+            ring.fetch(Tag(tag as u16), buffer);
         }
-        stats.batches.add(1);
-        while let Some(completion) = ring.next_completion() {
-            match completion {
-                Completion::Request(tag, desc, mut buffer) => {
-                    let outcome = Request::parse(&desc, slots)
-                        .inspect_err(|_| stats.refused_requests.add(1))
-                        .and_then(|request| {
-                            handler.handle(&request, &mut buffer)?;
-                            Ok(request.data_bytes() as i32)
-                        });
-                    let result = outcome.unwrap_or_else(IoError::errno);
-                    ring.commit_and_fetch(tag, result, buffer);
-                }
-                Completion::Gone(_) => {}
-                Completion::Refused(tag, errno) => return QueueEnd::Refused(tag, errno),
+        ring.submit()?;
+        Ok(Self { ring, slots, throttled, stats })
+    }
+
+    /// Serves until the device is stopped.
+    pub fn serve(&mut self, handler: &mut impl Handler) -> QueueEnd {
+        while self.ring.fetched() > 0 || !self.throttled.is_empty() {
+            self.stats.waits.add(1);
+            let pause = (!self.throttled.is_empty()).then_some(RETRY_PAUSE);
+            if let Err(e) = self.ring.submit_and_wait(pause) {
+                return QueueEnd::Ring(e);
             }
+            self.stats.batches.add(1);
+            while let Some(completion) = self.ring.next_completion() {
+                match completion {
+                    Completion::Request(tag, desc, buffer) => {
+                        match Request::parse(&desc, self.slots) {
+                            Ok(request) => self.step(handler, tag, request, buffer),
+                            Err(e) => {
+                                self.stats.refused_requests.add(1);
+                                self.ring.commit_and_fetch(tag, e.errno(), buffer);
+                            }
+                        }
+                    }
+                    Completion::Gone(_) => {}
+                    Completion::Refused(tag, errno) => return QueueEnd::Refused(tag, errno),
+                }
+            }
+            self.retry(handler);
+        }
+        QueueEnd::Stopped
+    }
+
+    /// Handles one request, and commits it unless it is throttled.
+    fn step(&mut self, handler: &mut impl Handler, tag: Tag, request: Request, mut buffer: IoBuf) {
+        let result = match handler.handle(&request, &mut buffer) {
+            Outcome::Done => request.data_bytes() as i32,
+            Outcome::Failed(e) => e.errno(),
+            Outcome::Throttled => {
+                self.throttled.push((tag, request, buffer));
+                return;
+            }
+        };
+        self.ring.commit_and_fetch(tag, result, buffer);
+    }
+
+    /// Handles each throttled request once more, oldest first; those still throttled stay in order.
+    fn retry(&mut self, handler: &mut impl Handler) {
+        for _ in 0..self.throttled.len() {
+            let (tag, request, buffer) = self.throttled.remove(0);
+            self.step(handler, tag, request, buffer);
         }
     }
-    QueueEnd::Stopped
 }
