@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The listening socket. Its file is removed when this is dropped.
 #[derive(Debug)]
@@ -58,6 +59,9 @@ impl Drop for Socket {
     }
 }
 
+/// Longest time between two ticks.
+const TICK: Duration = Duration::from_secs(2);
+
 /// Why the control loop ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -73,6 +77,8 @@ pub trait Service {
     fn status(&self) -> super::protocol::Status;
     /// Takes the block device away if nobody uses it; says what to do if somebody does.
     fn stop(&mut self) -> StartResult<()>;
+    /// Looks after what changes by itself.
+    fn tick(&mut self);
     /// Tells the administrator something.
     fn tell(&self, message: &str);
 }
@@ -85,7 +91,9 @@ pub fn serve(
     service: &mut impl Service,
 ) -> io::Result<Ending> {
     loop {
-        let ready = wait_readable([signals.as_fd(), gone.as_fd(), socket.listener.as_fd()])?;
+        let sources = [signals.as_fd(), gone.as_fd(), socket.listener.as_fd()];
+        let ready = wait_readable(sources, TICK)?;
+        service.tick();
         if ready[1] {
             return Ok(Ending::DeviceGone);
         }

@@ -3,6 +3,7 @@
 use super::control::{self, Ending, Service, Socket};
 use super::grower::Growth;
 use super::protocol::Status;
+use super::room::Room;
 use super::state::State;
 use super::status::Sources;
 use super::usage;
@@ -64,7 +65,8 @@ impl Context<'_> {
             let result = self.start(scope, controller, buffers).and_then(|safety| {
                 ready(&ctrl::block_path(self.id).display().to_string());
                 let since = Instant::now();
-                let mut running = Running { context: self, controller, safety, since };
+                let room = Room::new(self.state.store.as_ref());
+                let mut running = Running { context: self, controller, safety, since, room };
                 let ending = control::serve(socket, signals, self.gone, &mut running);
                 match ending.map_err(|e| cannot("wait for events", &e))? {
                     Ending::Stopped => Ok(()),
@@ -171,6 +173,7 @@ struct Running<'a> {
     controller: &'a mut Controller,
     safety: Safety,
     since: Instant,
+    room: Room,
 }
 
 impl Service for Running<'_> {
@@ -187,6 +190,7 @@ impl Service for Running<'_> {
             memory_locked: self.safety.memory_locked,
             io_flusher: self.safety.io_flusher,
             since: self.since,
+            pool_level: self.room.level(),
         }
         .status()
     }
@@ -201,6 +205,12 @@ impl Service for Running<'_> {
                 "close whatever has it open (`fuser -v` shows it) and try again",
             )
         })
+    }
+
+    fn tick(&mut self) {
+        if let Some(message) = self.context.state.store.as_ref().and_then(|s| self.room.look(s)) {
+            self.tell(&message);
+        }
     }
 
     fn tell(&self, message: &str) {

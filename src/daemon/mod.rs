@@ -11,6 +11,7 @@ mod device;
 mod grower;
 mod leftover;
 pub mod protocol;
+mod room;
 mod state;
 mod status;
 pub mod usage;

@@ -103,6 +103,8 @@ pub struct MemoryUse {
     pub pool_used_bytes: u64,
     /// Objects in these slabs, headers and rounding included.
     pub object_bytes: u64,
+    /// How much room is left in the pool: `plenty`, `low`, `min` or `full`.
+    pub pool_level: String,
     /// Times that the kernel refused memory when the pool was to grow.
     pub pool_growth_failures: u64,
     /// The pool's own bookkeeping, on the heap.

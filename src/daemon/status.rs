@@ -38,6 +38,8 @@ pub struct Sources<'a> {
     pub io_flusher: bool,
     /// When the device began to serve.
     pub since: Instant,
+    /// How much room the pool has, in a word.
+    pub pool_level: &'static str,
 }
 
 impl Sources<'_> {
@@ -104,6 +106,7 @@ impl Sources<'_> {
             pool_resident_bytes: usage.slabs * SLAB_BYTES as u64,
             pool_used_bytes: usage.slabs_used * SLAB_BYTES as u64,
             object_bytes: usage.object_bytes,
+            pool_level: self.pool_level.to_owned(),
             pool_growth_failures: self.growth.failures.get(),
             bookkeeping_bytes: usage.bookkeeping_bytes,
             table_bytes: self.state.table_bytes,

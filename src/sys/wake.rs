@@ -1,9 +1,10 @@
 //! What the control thread sleeps on: signals, the end of a queue thread, clients.
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// Every signal but the ones that mean a defect, as a file descriptor.
 ///
@@ -102,11 +103,15 @@ impl AsFd for Bell {
     }
 }
 
-/// Sleeps until one of the descriptors is readable; says which are.
-pub fn wait_readable<const N: usize>(fds: [BorrowedFd<'_>; N]) -> io::Result<[bool; N]> {
+/// Sleeps until one of the descriptors is readable, or for `most`; says which are.
+pub fn wait_readable<const N: usize>(
+    fds: [BorrowedFd<'_>; N],
+    most: Duration,
+) -> io::Result<[bool; N]> {
     let mut polls = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let most = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
     loop {
-        match rustix::event::poll(&mut polls, None) {
+        match rustix::event::poll(&mut polls, Some(&most)) {
             Ok(_) => return Ok(polls.map(|p| !p.revents().is_empty())),
             Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
@@ -122,6 +127,9 @@ mod tests {
     fn a_bell_rung_once_stays_readable() {
         let (quiet, rung) = (Bell::new().expect("eventfd"), Bell::new().expect("eventfd"));
         rung.ring();
-        assert_eq!(wait_readable([quiet.as_fd(), rung.as_fd()]).expect("poll"), [false, true]);
+        let ready = wait_readable([quiet.as_fd(), rung.as_fd()], Duration::from_secs(9));
+        assert_eq!(ready.expect("poll"), [false, true]);
+        let ready = wait_readable([quiet.as_fd()], Duration::from_millis(1));
+        assert_eq!(ready.expect("poll"), [false]);
     }
 }
