@@ -20,7 +20,7 @@ pub struct RunFlags {
     /// Size of the device: bytes, or a number with K, M, G or T [default: 3 x pool]
     #[arg(long, value_parser = bytes, allow_hyphen_values = true)]
     size: Option<u64>,
-    /// RAM for stored pages, all of it taken and locked at start [default: a quarter of RAM, at
+    /// Most RAM for stored pages; taken ahead of need, 32M at start [default: a quarter of RAM, at
     /// most 4G]
     #[arg(long, value_parser = bytes, value_name = "SIZE", allow_hyphen_values = true)]
     pool: Option<u64>,
@@ -49,8 +49,8 @@ pub struct RunFlags {
     /// Priority of the swap area, 0 to 32767; higher is used first [default: 100]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i16>,
-    /// swapon with discards, so that freed pages give their RAM back at once [default: false; true
-    /// with `up`]
+    /// swapon with discards, so that freed pages make room for others at once [default: false;
+    /// true with `up`]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_name = "true|false", hide_possible_values = true)]
     discard: Option<bool>,

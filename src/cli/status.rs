@@ -71,7 +71,9 @@ fn text(status: &protocol::Status) -> String {
     row("queues", format!("{} of depth {}", status.queues, status.depth));
     row("swap", status.swap.as_ref().map_or_else(|| "not in use".into(), swap_use));
     let (used, pool) = (memory.pool_used_bytes, memory.pool_bytes);
-    row("pool", format!("{} of {} used", human(used), human(pool)));
+    let (room, there) = (&memory.pool_level, human(memory.pool_resident_bytes));
+    row("pool", format!("{} of {} used, {there} there, room: {room}", human(used), human(pool)));
+    row("growth refused", memory.pool_growth_failures.to_string());
     row("slot table", human(memory.table_bytes));
     row("buffers", human(memory.buffer_bytes));
     row("resident", human(memory.resident_bytes));

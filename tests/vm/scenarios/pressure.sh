@@ -26,9 +26,31 @@ zram)
 esac
 expect_equal "swap areas" "$(tail -n +2 /proc/swaps | wc -l)" 1
 free -m
+# What is held is seen only while hog runs: sampled now and then, the fullest sample is shown.
+sample() {
+    if [ "$KIND" = uswap ]; then
+        uswap status --json |
+            jq -r '[.pages.stored, .pages.data_bytes, .memory.pool_used_bytes, .memory.resident_bytes] | join(" ")'
+    else
+        awk '{ print int($1 / 4096), $2, $3, $3 }' /sys/block/zram0/mm_stat
+    fi
+}
+while sleep 2; do sample >>/tmp/samples; done &
+SAMPLER=$!
 hog --mib "$HOG_MIB" --passes 3 --pages /dev/vda --source-mib 16 --verify >/tmp/hog.out ||
     { cat /tmp/hog.out; die "hog ended with $?"; }
+kill "$SAMPLER"
 sed 's/^/   /' /tmp/hog.out
+[ -s /tmp/samples ] || die "not one sample was taken"
+sort -n /tmp/samples | tail -1 | {
+    read -r pages data used resident
+    awk -v p="$pages" -v d="$data" -v u="$used" -v r="$resident" -v k="$KIND" 'BEGIN {
+        printf "   fullest: %d pages (%.0f MiB) stored as %.0f MiB of data in %.0f MiB of RAM, %.2f to 1",
+            p, p / 256, d / 2^20, u / 2^20, p * 4096 / u
+        if (k == "uswap") printf "; the server as a whole holds %.0f MiB", r / 2^20
+        print ""
+    }'
+}
 grep -E '^(pswpin|pswpout|oom_kill|allocstall_[a-z]*) ' /proc/vmstat
 [ "$(awk '/^pswpout / { print $2 }' /proc/vmstat)" -gt 50000 ] || die "hardly anything was swapped out"
 expect_equal "processes killed for memory" "$(awk '/^oom_kill / { print $2 }' /proc/vmstat)" 0
