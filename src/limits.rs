@@ -20,6 +20,12 @@ pub const DEPTH_MAX: u16 = 128;
 pub const RESERVE_LOW_BYTES: u64 = 16 << 20;
 /// Where growing stops; also what is resident from the start.
 pub const RESERVE_HIGH_BYTES: u64 = 32 << 20;
+/// Free room beyond the bytes of all staged pages, so that each of them finds an object: one new
+/// slab for every size class, and a request that every queue may stage at the same moment.
+pub const STAGE_MARGIN_BYTES: u64 = 2 * (1 << 20) + (QUEUES_DEFAULT_MAX as u64) * (128 << 10);
+/// Request buffers of each queue beyond one for each tag: what may be committed and not yet
+/// compressed. 32 requests of 128 KiB are about 5 ms of compression.
+pub const STAGE_BUFFERS: usize = 32;
 /// How much the pool grows at a time: bounds how long the mapping lock is held.
 pub const GROW_BYTES: u64 = 2 << 20;
 /// Smallest queue depth: 6.12 wants two spare tags (see `ublk` settings) and nr_requests is at

@@ -76,6 +76,14 @@ counters! {
     read_huge_pages,
     /// Pages that could not be read back: damaged object. Any value but zero is a defect.
     read_corrupt_pages,
+    /// Pages read that were still staged.
+    read_staged_pages,
+    /// Pages committed before they were compressed.
+    write_staged_pages,
+    /// Pages compressed before their commit, because staging was full or the pool nearly so.
+    write_direct_pages,
+    /// Staged pages that were overwritten or discarded before they were compressed.
+    staged_stale_pages,
     /// Pages written as same-filled.
     write_same_pages,
     /// Pages written as lz4 objects.
@@ -92,6 +100,8 @@ counters! {
     slots_lz4,
     /// Change in the number of uncompressed slots.
     slots_huge,
+    /// Change in the number of staged slots.
+    slots_staged,
     /// Change in the bytes of page data held in the pool, without headers and rounding.
     stored_bytes,
     /// Batches of completions taken from the ring.

@@ -28,6 +28,10 @@ impl SlotIndex {
     }
 }
 
+/// A page in the request buffers of all queues, counted from the first byte of the first buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BufferPage(pub u32);
+
 /// Number of a ublk hardware queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u16);

@@ -2,24 +2,35 @@
 //! other's slots.
 
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use uswap::codec::Stream;
 use uswap::error::IoError;
 use uswap::limits::SLAB_BYTES;
 use uswap::stats::{QueueStats, Stats};
 use uswap::store::{Store, StoreCodec};
-use uswap::sys::map::{Arena, Words};
+use uswap::sys::map::{Arena, IoBuf, Words};
 use uswap::units::{PAGE_SIZE, Page, QueueId, SlotIndex};
 
 const SLOTS: u32 = 96;
+/// Enough that pages may be staged at all.
+const SLABS_TO_STAGE: usize = 160;
+
+fn file(len: usize) -> File {
+    let file = tempfile::tempfile().expect("temporary file");
+    file.set_len(len as u64).expect("size");
+    file
+}
+
+/// Buffers of one page each, and a store that pages in them can be staged in.
+fn store_and_buffers(slabs: usize, codec: StoreCodec, count: usize) -> (Store, Vec<IoBuf>) {
+    let len = count * PAGE_SIZE;
+    let (buffers, view) = IoBuf::carve(&file(len), count, PAGE_SIZE).expect("map");
+    (store(SLOTS, slabs, codec).with_buffers(view), buffers)
+}
 
 fn store(slots: u32, slabs: usize, codec: StoreCodec) -> Store {
-    let file = |len: usize| {
-        let file = tempfile::tempfile().expect("temporary file");
-        file.set_len(len as u64).expect("size");
-        file
-    };
     let words = slots as usize;
     let table = Words::new(&file(words * 8), words).expect("map");
     let arena = slabs * SLAB_BYTES;
@@ -44,6 +55,8 @@ fn page(seed: u64, random: usize) -> Page {
 enum Step {
     Write { slot: u32, seed: u64, random: usize },
     WriteSame { slot: u32, word: u64 },
+    Stage { slot: u32, seed: u64, random: usize },
+    Settle,
     Read { slot: u32 },
     Discard { first: u32, count: u32 },
     WriteZeroes { first: u32, count: u32 },
@@ -57,10 +70,13 @@ fn step() -> impl Strategy<Value = Step> {
         any::<u32>().prop_map(u64::from),
         any::<u8>().prop_map(|b| u64::from_ne_bytes([b; 8])),
     ];
-    let random = prop_oneof![4 => 0..=PAGE_SIZE, 1 => Just(PAGE_SIZE), 1 => 3500..3700usize];
+    let random = || prop_oneof![4 => 0..=PAGE_SIZE, 1 => Just(PAGE_SIZE), 1 => 3500..3700usize];
     prop_oneof![
-        6 => (slot.clone(), any::<u64>(), random)
+        6 => (slot.clone(), any::<u64>(), random())
             .prop_map(|(slot, seed, random)| Step::Write { slot, seed, random }),
+        6 => (slot.clone(), any::<u64>(), random())
+            .prop_map(|(slot, seed, random)| Step::Stage { slot, seed, random }),
+        5 => Just(Step::Settle),
         2 => (slot.clone(), word).prop_map(|(slot, word)| Step::WriteSame { slot, word }),
         4 => slot.clone().prop_map(|slot| Step::Read { slot }),
         1 => (slot.clone(), 0..20u32).prop_map(|(first, count)| Step::Discard { first, count }),
@@ -72,6 +88,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Pair {
     store: Store,
     model: HashMap<u32, Page>,
+    fresh: Vec<IoBuf>,
+    staged: VecDeque<(SlotIndex, IoBuf)>,
     stream: Stream,
     stats: QueueStats,
 }
@@ -82,6 +100,29 @@ impl Pair {
             Ok(()) => drop(self.model.insert(slot, page)),
             Err(error) => assert_eq!(error, IoError::Full),
         }
+    }
+
+    fn stage(&mut self, slot: u32, page: Page) {
+        if !self.store.room_to_stage(1) {
+            return;
+        }
+        let Some(mut buffer) = self.fresh.pop() else { return };
+        buffer.copy_from_slice(&page);
+        let at = buffer.first_page();
+        self.store.stage(SlotIndex(slot), at, &self.stats).expect("in range");
+        self.staged.push_back((SlotIndex(slot), buffer));
+        self.model.insert(slot, page);
+    }
+
+    fn settle(&mut self) {
+        let Some((slot, mut buffer)) = self.staged.pop_front() else { return };
+        let page = buffer.first_chunk().expect("one page");
+        self.store
+            .settle(slot, buffer.first_page(), page, &mut self.stream, &self.stats)
+            .expect("there is always room for what was staged");
+        // What the kernel does with a fresh buffer.
+        buffer.fill(0xdd);
+        self.fresh.push(buffer);
     }
 
     fn read(&mut self, slot: u32) {
@@ -109,6 +150,8 @@ impl Pair {
                 page.as_chunks_mut::<8>().0.fill(word.to_ne_bytes());
                 self.write(slot, page);
             }
+            Step::Stage { slot, seed, random } => self.stage(slot, page(seed, random)),
+            Step::Settle => self.settle(),
             Step::Read { slot } => self.read(slot),
             Step::Discard { first, count } => {
                 let result = self.store.discard(SlotIndex(first), count, &self.stats);
@@ -124,6 +167,11 @@ impl Pair {
     fn finish(mut self) {
         (0..SLOTS).for_each(|slot| self.read(slot));
         agree(&self.store, [&self.stats]);
+        while !self.staged.is_empty() {
+            self.settle();
+        }
+        (0..SLOTS).for_each(|slot| self.read(slot));
+        agree(&self.store, [&self.stats]);
         let stored =
             self.stats.slots_same.get() + self.stats.slots_lz4.get() + self.stats.slots_huge.get();
         assert_eq!(stored, self.model.len() as u64);
@@ -135,15 +183,17 @@ impl Pair {
 /// The table, the pool and the counters tell the same.
 fn agree<'a>(store: &Store, stats: impl IntoIterator<Item = &'a QueueStats>) {
     let report = store.check().expect("a consistent store");
-    let found = [report.slots_same, report.slots_lz4, report.slots_huge, report.stored_bytes];
-    let mut counted = [0u64; 4];
+    let found = [report.slots_same, report.slots_lz4, report.slots_huge, report.slots_staged];
+    let found = [&found[..], &[report.stored_bytes]].concat();
+    let mut counted = [0u64; 5];
     for s in stats {
-        let changes = [&s.slots_same, &s.slots_lz4, &s.slots_huge, &s.stored_bytes];
+        let objects = [&s.slots_same, &s.slots_lz4, &s.slots_huge];
+        let changes = objects.into_iter().chain([&s.slots_staged, &s.stored_bytes]);
         for (sum, change) in counted.iter_mut().zip(changes) {
             *sum = sum.wrapping_add(change.get());
         }
     }
-    assert_eq!(counted, found);
+    assert_eq!(counted.to_vec(), found);
 }
 
 proptest! {
@@ -151,13 +201,16 @@ proptest! {
     #[test]
     fn the_store_behaves_like_a_map(
         steps in proptest::collection::vec(step(), 1..1200),
-        slabs in 1..9usize,
+        slabs in prop_oneof![1..9usize, Just(SLABS_TO_STAGE)],
         compress: bool,
     ) {
         let codec = if compress { StoreCodec::Lz4 } else { StoreCodec::None };
+        let (store, fresh) = store_and_buffers(slabs, codec, 8);
         let mut pair = Pair {
-            store: store(SLOTS, slabs, codec),
+            store,
             model: HashMap::new(),
+            fresh,
+            staged: VecDeque::new(),
             stream: Stream::new(),
             stats: QueueStats::default(),
         };
@@ -190,38 +243,80 @@ fn check_stamp(slot: u32, found: &Page) {
     assert!(*found == stamped(slot, round), "slot {slot}: not a page ever written to it");
 }
 
-fn work(store: &Store, stats: &QueueStats, thread: u32, running: &AtomicBool) {
-    let (mut stream, mut page) = (Stream::new(), [0; PAGE_SIZE]);
-    for round in 0..ROUNDS {
-        let own = thread + THREADS * (round as u32 * 7 % (SLOTS / THREADS));
-        if round % 11 == 0 {
-            store.discard(SlotIndex(own), 1, stats).expect("in range");
-        } else {
-            match store.write(SlotIndex(own), &stamped(own, round), &mut stream, stats) {
-                Ok(()) | Err(IoError::Full) => {}
-                Err(error) => panic!("write: {error:?}"),
-            }
-        }
-        for offset in [0, 1, 13] {
-            let slot = (own + offset) % SLOTS;
-            store.read(SlotIndex(slot), &mut page, &mut stream, stats).expect("readable");
-            check_stamp(slot, &page);
-        }
-    }
-    running.store(false, Ordering::Relaxed);
+/// One writer: stages or stores pages in its own slots, and reads everybody's.
+struct Writer<'a> {
+    store: &'a Store,
+    stats: &'a QueueStats,
+    stream: Stream,
+    fresh: Vec<IoBuf>,
+    staged: VecDeque<(SlotIndex, IoBuf)>,
 }
 
-#[test]
-fn readers_see_only_pages_that_were_written_to_the_slot() {
-    // Six slabs are not enough for 96 pages, so that refusals happen too.
-    let store = store(SLOTS, 6, StoreCodec::Lz4);
+impl Writer<'_> {
+    fn write(&mut self, slot: SlotIndex, page: &Page) {
+        if self.store.room_to_stage(1)
+            && let Some(mut buffer) = self.fresh.pop()
+        {
+            buffer.copy_from_slice(page);
+            self.store.stage(slot, buffer.first_page(), self.stats).expect("in range");
+            self.staged.push_back((slot, buffer));
+            return;
+        }
+        match self.store.write(slot, page, &mut self.stream, self.stats) {
+            Ok(()) | Err(IoError::Full) => {}
+            Err(error) => panic!("write: {error:?}"),
+        }
+    }
+
+    fn settle(&mut self) {
+        let Some((slot, mut buffer)) = self.staged.pop_front() else { return };
+        let page = buffer.first_chunk().expect("one page");
+        self.store
+            .settle(slot, buffer.first_page(), page, &mut self.stream, self.stats)
+            .expect("there is always room for what was staged");
+        buffer.fill(0xdd);
+        self.fresh.push(buffer);
+    }
+
+    fn run(mut self, thread: u32, running: &AtomicBool) {
+        let mut page = [0; PAGE_SIZE];
+        for round in 0..ROUNDS {
+            let own = thread + THREADS * (round as u32 * 7 % (SLOTS / THREADS));
+            if round % 11 == 0 {
+                // Somebody else's slots too: a discard may meet a page that is being settled.
+                self.store.discard(SlotIndex(own), 1, self.stats).expect("in range");
+                self.store.discard(SlotIndex((own + 1) % SLOTS), 1, self.stats).expect("in range");
+            } else {
+                self.write(SlotIndex(own), &stamped(own, round));
+            }
+            if round % 3 != 0 {
+                self.settle();
+            }
+            for offset in [0, 1, 13] {
+                let slot = SlotIndex((own + offset) % SLOTS);
+                self.store.read(slot, &mut page, &mut self.stream, self.stats).expect("readable");
+                check_stamp(slot.0, &page);
+            }
+        }
+        while !self.staged.is_empty() {
+            self.settle();
+        }
+        running.store(false, Ordering::Relaxed);
+    }
+}
+
+fn threads_read_each_other(slabs: usize) {
+    let (store, mut buffers) = store_and_buffers(slabs, StoreCodec::Lz4, 4 * THREADS as usize);
     let stats = Stats::new(THREADS as u16 + 1);
     let running = AtomicBool::new(true);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let stats = stats.queue(QueueId(thread as u16));
             let (store, running) = (&store, &running);
-            scope.spawn(move || work(store, stats, thread, running));
+            let stats = stats.queue(QueueId(thread as u16));
+            let fresh = buffers.split_off(buffers.len() - 4);
+            let stream = Stream::new();
+            let writer = Writer { store, stats, stream, fresh, staged: VecDeque::new() };
+            scope.spawn(move || writer.run(thread, running));
         }
         // The first thread's slots over and over, so that readers and the writer meet on one slot.
         let reader = stats.queue(QueueId(THREADS as u16));
@@ -234,4 +329,15 @@ fn readers_see_only_pages_that_were_written_to_the_slot() {
         }
     });
     agree(&store, (0..=THREADS as u16).map(|q| stats.queue(QueueId(q))));
+}
+
+#[test]
+fn readers_see_only_pages_that_were_written_to_the_slot() {
+    // Six slabs are not enough for 96 pages, so that refusals happen too.
+    threads_read_each_other(6);
+}
+
+#[test]
+fn readers_see_only_pages_that_were_staged_in_the_slot() {
+    threads_read_each_other(SLABS_TO_STAGE);
 }

@@ -5,7 +5,7 @@ use super::list::{data_bytes, json, ratio};
 use super::service::{Service, State};
 use super::{say, table};
 use crate::config::size::format as human;
-use crate::daemon::protocol;
+use crate::daemon::protocol::{self, PageCounts};
 use crate::error::{StartError, StartResult};
 use clap::Args;
 use std::path::Path;
@@ -77,7 +77,8 @@ fn text(status: &protocol::Status) -> String {
     row("slot table", human(memory.table_bytes));
     row("buffers", human(memory.buffer_bytes));
     row("resident", human(memory.resident_bytes));
-    let kinds = format!("{} lz4, {} huge, {} same-filled", pages.lz4, pages.huge, pages.same);
+    let PageCounts { lz4, huge, same, staged, .. } = pages;
+    let kinds = format!("{lz4} lz4, {huge} huge, {same} same-filled, {staged} staged");
     row("pages", format!("{} stored: {kinds}", pages.stored));
     let data = data_bytes(status);
     row("data", format!("{} in {}, ratio {}", human(data), human(used), ratio(data, used)));

@@ -123,7 +123,7 @@ impl Context<'_> {
         mut buffers: Vec<IoBuf>,
     ) -> StartResult<Receiver<Readiness>> {
         let (sender, receiver) = sync_channel(usize::from(self.queues));
-        let depth = usize::from(self.settings.depth);
+        let share = buffers.len() / usize::from(self.queues);
         for queue in (0..self.queues).map(QueueId) {
             let cpus = controller.queue_cpus(self.id, queue);
             let worker = Worker {
@@ -132,7 +132,7 @@ impl Context<'_> {
                 slots: self.settings.size >> PAGE_SHIFT,
                 cpus: cpus.map_err(|e| cannot("ask for a queue's CPUs", &e))?,
                 char_device: self.char_device,
-                buffers: buffers.split_off(buffers.len() - depth),
+                buffers: buffers.split_off(buffers.len() - share),
                 store: self.state.store.as_ref(),
                 growth: self.growth,
                 stats: self.stats.queue(queue),

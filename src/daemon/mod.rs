@@ -12,6 +12,7 @@ mod grower;
 mod leftover;
 pub mod protocol;
 mod room;
+mod staging;
 mod state;
 mod status;
 pub mod usage;

@@ -128,6 +128,8 @@ pub struct PageCounts {
     pub lz4: u64,
     /// Of these, uncompressed.
     pub huge: u64,
+    /// Of these, staged: committed and not yet compressed.
+    pub staged: u64,
     /// Bytes of page data in the pool, without headers and rounding.
     pub data_bytes: u64,
 }

@@ -4,7 +4,7 @@
 
 use crate::config::{CodecChoice, Settings, Target};
 use crate::error::{StartError, StartResult};
-use crate::limits::{REQUEST_BYTES_MAX, RESERVE_HIGH_BYTES};
+use crate::limits::{REQUEST_BYTES_MAX, RESERVE_HIGH_BYTES, STAGE_BUFFERS};
 use crate::store::{Store, StoreCodec};
 
 use crate::sys::guard;
@@ -57,7 +57,8 @@ impl State {
             Target::Swap => (settings.pool, slots * 8),
             Target::Null => (0, 0),
         };
-        let buffer_count = usize::from(queues) * usize::from(settings.depth);
+        let staging = if settings.target == Target::Swap { STAGE_BUFFERS } else { 0 };
+        let buffer_count = usize::from(queues) * (usize::from(settings.depth) + staging);
         let buffer_bytes = (buffer_count * REQUEST_BYTES_MAX) as u64;
         let total = pool + table.next_multiple_of(PAGE_SIZE as u64) + buffer_bytes;
         let files = Files::make(&path, total, settings.unsafe_no_lock)?;
@@ -67,7 +68,7 @@ impl State {
                 "give a smaller --pool or --size",
             )
         };
-        let buffers = files
+        let (buffers, view) = files
             .open("buffers", buffer_bytes)
             .and_then(|f| IoBuf::carve(&f, buffer_count, REQUEST_BYTES_MAX))
             .map_err(fail)?;
@@ -86,7 +87,7 @@ impl State {
                     CodecChoice::Lz4 => StoreCodec::Lz4,
                     CodecChoice::None => StoreCodec::None,
                 };
-                Some(Store::new(words, arena, codec))
+                Some(Store::new(words, arena, codec).with_buffers(view))
             }
         };
         Ok(Self { dir: files.dir, store, buffers, buffer_bytes, table_bytes: table })

@@ -1,6 +1,7 @@
 //! Where requests meet the store: one thread per ublk queue.
 
 use super::grower::Growth;
+use super::staging::Staging;
 use crate::codec::Stream;
 use crate::error::IoError;
 use crate::stats::QueueStats;
@@ -39,7 +40,7 @@ pub struct Worker<'a> {
     pub cpus: Vec<usize>,
     /// The open char device.
     pub char_device: &'a File,
-    /// One buffer per tag.
+    /// One buffer per tag, and those for staging.
     pub buffers: Vec<IoBuf>,
     /// Where pages go; nowhere for the null target.
     pub store: Option<&'a Store>,
@@ -55,7 +56,8 @@ impl Worker<'_> {
     /// dead the driver would hold the whole device back for ever, while a dead process can be
     /// replaced.
     pub fn run(mut self, ready: &SyncSender<Readiness>) {
-        let buffers = std::mem::take(&mut self.buffers);
+        let mut buffers = std::mem::take(&mut self.buffers);
+        let staging = Staging::new(buffers.split_off(usize::from(self.depth)));
         let stream = Stream::new();
         // The starting thread waits for exactly one message from each thread.
         let mut queue = match self.prepare(buffers) {
@@ -72,7 +74,8 @@ impl Worker<'_> {
         heap::seal_thread();
         let end = match self.store {
             Some(store) => {
-                queue.serve(&mut SwapHandler { store, stream, growth, stats, starved: None })
+                let starved = None;
+                queue.serve(&mut SwapHandler { store, stream, growth, staging, stats, starved })
             }
             None => queue.serve(&mut NullHandler { stats }),
         };
@@ -101,6 +104,7 @@ struct SwapHandler<'a> {
     store: &'a Store,
     stream: Stream,
     growth: &'a Growth,
+    staging: Staging,
     stats: &'a QueueStats,
     /// Since when no write found room.
     starved: Option<Instant>,
@@ -122,14 +126,39 @@ impl Handler for SwapHandler<'_> {
         count(request, stats);
         result.map_or_else(Outcome::Failed, |()| Outcome::Done)
     }
+
+    fn has_work(&self) -> bool {
+        !self.staging.is_empty()
+    }
+
+    fn work(&mut self) -> bool {
+        let Self { store, stream, growth, staging, stats, .. } = self;
+        let settled =
+            staging.settle_one(|slot, at, page| store.settle(slot, at, page, stream, stats));
+        growth.ask_if_low(store);
+        settled.is_ok()
+    }
 }
 
 impl SwapHandler<'_> {
+    /// Stages the pages, so that they are committed at once and compressed after. Where that cannot
+    /// be, stores them now.
+    fn write(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome {
+        let Self { store, staging, stats, .. } = self;
+        if store.room_to_stage(request.count) && staging.exchange(request, buffer) {
+            let mut filled = staging.newest();
+            let result = filled.try_for_each(|(slot, at)| store.stage(slot, at, stats));
+            count(request, stats);
+            return result.map_or_else(Outcome::Failed, |()| Outcome::Done);
+        }
+        self.write_now(request, buffer)
+    }
+
     /// Stores the pages. Where there is no room, but the pool may grow, waits for that for a
     /// bounded time: a file system would lose data over an error that only means "not yet". Pages
     /// stored before the room ran out are stored again, which is harmless.
-    fn write(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome {
-        let Self { store, stream, growth, stats, starved } = self;
+    fn write_now(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome {
+        let Self { store, stream, growth, stats, starved, .. } = self;
         let mut slots = request.slots().zip(pages(buffer));
         let result = slots.try_for_each(|(slot, page)| store.write(slot, page, stream, stats));
         growth.ask_if_low(store);

@@ -14,6 +14,8 @@ pub struct CheckReport {
     pub slots_lz4: u64,
     /// Uncompressed slots.
     pub slots_huge: u64,
+    /// Staged slots.
+    pub slots_staged: u64,
     /// Bytes of page data in the pool, without headers and rounding.
     pub stored_bytes: u64,
 }
@@ -43,6 +45,7 @@ impl Store {
                     report.slots_huge += 1;
                     report.stored_bytes += PAGE_SIZE as u64;
                 }
+                Entry::Staged { .. } => report.slots_staged += 1,
                 Entry::Unknown => return Err(format!("slot {index}: unknown kind of entry")),
             }
         }

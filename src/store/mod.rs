@@ -15,15 +15,17 @@
 mod check;
 mod discard;
 mod read;
+mod stage;
 mod write;
 
 pub use check::CheckReport;
 
 use crate::pool::{Pool, PoolUsage};
 use crate::stats::QueueStats;
-use crate::sys::map::{Arena, Words};
+use crate::sys::map::{Arena, BufferView, Words};
 use crate::table::{Entry, SlotTable};
 use crate::units::{PAGE_SIZE, SlotIndex};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How pages that are not same-filled are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,13 +43,25 @@ pub struct Store {
     table: SlotTable,
     pool: Pool,
     codec: StoreCodec,
+    /// Where staged pages are.
+    buffers: Option<BufferView>,
+    /// Staged slots, of all threads.
+    staged: AtomicU64,
 }
 
 impl Store {
     /// A store of empty slots, one for each word. `table` must be zero: for words that a former
     /// process left there will be an adopting constructor. Allocates the pool's bookkeeping.
     pub fn new(table: Words, arena: Arena, codec: StoreCodec) -> Self {
-        Self { table: SlotTable::new(table), pool: Pool::new(arena), codec }
+        let (table, pool) = (SlotTable::new(table), Pool::new(arena));
+        Self { table, pool, codec, buffers: None, staged: AtomicU64::new(0) }
+    }
+
+    /// The same, able to stage pages that lie in these buffers.
+    #[must_use]
+    pub fn with_buffers(mut self, buffers: BufferView) -> Self {
+        self.buffers = Some(buffers);
+        self
     }
 
     /// Number of slots.
@@ -82,10 +96,28 @@ impl Store {
     #[inline]
     fn release(&self, old: Entry, stats: &QueueStats) {
         count_out(old, stats);
+        self.free_object(old);
+    }
+
+    #[inline]
+    fn free_object(&self, old: Entry) {
         match old {
             Entry::Lz4 { at, .. } | Entry::Huge { at } => self.pool.free(at),
+            Entry::Staged { .. } => {
+                self.staged.fetch_sub(1, Ordering::Relaxed);
+            }
             Entry::Empty | Entry::Same(_) | Entry::Unknown => {}
         }
+    }
+}
+
+/// Counts a page by how it was stored.
+#[inline]
+fn count_written(entry: Entry, stats: &QueueStats) {
+    match entry {
+        Entry::Same(_) => stats.write_same_pages.add(1),
+        Entry::Lz4 { .. } => stats.write_lz4_pages.add(1),
+        _ => stats.write_huge_pages.add(1),
     }
 }
 
@@ -101,6 +133,7 @@ fn count_in(entry: Entry, stats: &QueueStats) {
             stats.slots_huge.add(1);
             stats.stored_bytes.add(PAGE_SIZE as u64);
         }
+        Entry::Staged { .. } => stats.slots_staged.add(1),
         Entry::Empty | Entry::Unknown => {}
     }
 }
@@ -117,6 +150,7 @@ fn count_out(entry: Entry, stats: &QueueStats) {
             stats.slots_huge.sub(1);
             stats.stored_bytes.sub(PAGE_SIZE as u64);
         }
+        Entry::Staged { .. } => stats.slots_staged.sub(1),
         Entry::Empty | Entry::Unknown => {}
     }
 }

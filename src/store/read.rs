@@ -51,6 +51,12 @@ impl Store {
                 stats.read_huge_pages.add(1);
                 copied
             }
+            Entry::Staged { at } => {
+                let copied = self.buffers.as_ref().map(|buffers| buffers.copy_out(at, page));
+                drop(guard);
+                stats.read_staged_pages.add(1);
+                copied.ok_or(IoError::Corrupt)
+            }
             Entry::Unknown => Err(IoError::Corrupt),
         };
         if result.is_err() {

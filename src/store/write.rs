@@ -25,18 +25,23 @@ impl Store {
         if !self.contains(slot, 1) {
             return Err(IoError::Invalid);
         }
-        let new = match same::word(page) {
-            Some(word) if Entry::holds_word(word) => Some(Entry::Same(word)),
-            _ => self.make_object(slot, page, stream),
-        };
-        let new = new.ok_or(IoError::Full)?;
-        match new {
-            Entry::Same(_) => stats.write_same_pages.add(1),
-            Entry::Lz4 { .. } => stats.write_lz4_pages.add(1),
-            _ => stats.write_huge_pages.add(1),
+        if !self.room_to_write() {
+            return Err(IoError::Full);
         }
+        let new = self.make(slot, page, stream).ok_or(IoError::Full)?;
+        stats.write_direct_pages.add(1);
+        super::count_written(new, stats);
         self.replace(slot, new, stats);
         Ok(())
+    }
+
+    /// What the page becomes: a word or an object in the pool; `None` if that is full.
+    #[inline]
+    pub(super) fn make(&self, slot: SlotIndex, page: &Page, stream: &mut Stream) -> Option<Entry> {
+        match same::word(page) {
+            Some(word) if Entry::holds_word(word) => Some(Entry::Same(word)),
+            _ => self.make_object(slot, page, stream),
+        }
     }
 
     /// Puts the page in the pool; `None` if it is full.

@@ -7,6 +7,7 @@
 //! lock's business; a violation gives wrong bytes (which the object header and the decoder catch),
 //! not a wild access, since every range is checked.
 
+use crate::units::{BufferPage, PAGE_SIZE, Page};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
@@ -140,11 +141,17 @@ pub struct IoBuf {
 
 impl IoBuf {
     /// Maps `count` buffers of `len` bytes each (a multiple of the page size) from `file`, present
-    /// and zeroed.
-    pub fn carve(file: &File, count: usize, len: usize) -> io::Result<Vec<Self>> {
-        assert!(len.is_multiple_of(crate::units::PAGE_SIZE), "request buffers are whole pages");
+    /// and zeroed, and a view of all of them.
+    pub fn carve(file: &File, count: usize, len: usize) -> io::Result<(Vec<Self>, BufferView)> {
+        assert!(len.is_multiple_of(PAGE_SIZE), "request buffers are whole pages");
         let map = Arc::new(map_populated(file, count * len)?);
-        Ok((0..count).map(|i| Self { map: Arc::clone(&map), offset: i * len, len }).collect())
+        let bufs = (0..count).map(|i| Self { map: Arc::clone(&map), offset: i * len, len });
+        Ok((bufs.collect(), BufferView { map: Arc::clone(&map) }))
+    }
+
+    /// The buffer's first page among all buffers.
+    pub fn first_page(&self) -> BufferPage {
+        BufferPage((self.offset / PAGE_SIZE) as u32)
     }
 
     /// Address to tell the kernel.
@@ -172,6 +179,27 @@ impl DerefMut for IoBuf {
         let start = self.map.as_mut_ptr().wrapping_add(self.offset);
         // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(start, self.len) }
+    }
+}
+
+/// All request buffers, for threads that read a page out of a buffer they do not own.
+///
+/// Contract: only pages of a buffer whose owner promised to leave it alone, as the owner of a
+/// staged buffer does until no slot names it. A violation gives wrong bytes, not a wild access.
+#[derive(Clone, Debug)]
+pub struct BufferView {
+    map: Arc<MmapRaw>,
+}
+
+impl BufferView {
+    /// Copies a page out. Panics if there is no such page.
+    #[inline]
+    pub fn copy_out(&self, at: BufferPage, page: &mut Page) {
+        let offset = at.0 as usize * PAGE_SIZE;
+        assert!(offset < self.map.len(), "page {at:?} outside the buffers");
+        let source = self.map.as_mut_ptr().wrapping_add(offset);
+        // SAFETY: the mapping is whole pages long and alive, and the page is inside.
+        unsafe { source.copy_to_nonoverlapping(page.as_mut_ptr(), PAGE_SIZE) }
     }
 }
 
@@ -213,10 +241,13 @@ mod tests {
 
     #[test]
     fn buffers_do_not_overlap() {
-        let mut bufs = IoBuf::carve(&file(3 * 4096), 3, 4096).expect("map");
+        let (mut bufs, view) = IoBuf::carve(&file(3 * 4096), 3, 4096).expect("map");
         for (i, buf) in bufs.iter_mut().enumerate() {
             buf.fill(i as u8 + 1);
         }
         assert!(bufs.iter().enumerate().all(|(i, b)| b.iter().all(|&x| x == i as u8 + 1)));
+        let mut page = [0; PAGE_SIZE];
+        view.copy_out(bufs[2].first_page(), &mut page);
+        assert_eq!(page, [3; PAGE_SIZE]);
     }
 }

@@ -70,6 +70,17 @@ pub enum Completion {
     Refused(Tag, i32),
 }
 
+/// Errors that mean "ask again" are no errors: what was not sent stays queued.
+fn retriable(result: io::Result<usize>) -> io::Result<()> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(e) => match e.raw_os_error() {
+            Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME) => Ok(()),
+            _ => Err(e),
+        },
+    }
+}
+
 /// The ring of one ublk queue. Owns the buffer of every tag that is with the driver.
 ///
 /// Contract: a buffer goes in with [`QueueRing::fetch`] or [`QueueRing::commit_and_fetch`] and
@@ -98,7 +109,8 @@ impl QueueRing {
         let entries = u32::from(depth).next_power_of_two();
         let mut builder = IoUring::builder();
         // A completion queue of twice the tags never overflows: an overflow would allocate.
-        builder.dontfork().setup_single_issuer().setup_defer_taskrun().setup_cqsize(2 * entries);
+        builder.dontfork().setup_cqsize(2 * entries);
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let ring = builder.build(entries)?;
         ring.submitter().register_files(&[char_device.as_raw_fd()])?;
         let len = usize::from(depth) * size_of::<IoDesc>();
@@ -148,13 +160,16 @@ impl QueueRing {
         if let Some(pause) = &pause {
             args = args.timespec(pause);
         }
-        match self.ring.submitter().submit_with_args(1, &args) {
-            Ok(_) => Ok(()),
-            Err(e) => match e.raw_os_error() {
-                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME) => Ok(()),
-                _ => Err(e),
-            },
-        }
+        retriable(self.ring.submitter().submit_with_args(1, &args))
+    }
+
+    /// Sends what is queued and lets what has arrived be seen, without waiting. Calls the kernel
+    /// only if there is something to send or it says that something arrived.
+    pub fn submit_and_look(&mut self) -> io::Result<()> {
+        let queue = self.ring.submission();
+        let idle = queue.is_empty() && !queue.taskrun();
+        drop(queue);
+        if idle { Ok(()) } else { retriable(self.ring.submit()) }
     }
 
     /// Sends what is queued without waiting.

@@ -1,17 +1,17 @@
 //! What the 64 bits of a slot mean.
 //!
-//! | bits | object | same-filled |
-//! |---|---|---|
-//! | 0..4 | kind | kind |
-//! | 4 | lock | lock |
-//! | 5..16 | for the age | for the age |
-//! | 16..50 | location, units of 16 bytes | the word: 48 bits sign-extended, or 32 bits twice |
-//! | 50..62 | length of the data less one | |
-//! | 62..64 | 0 | |
+//! | bits | object | same-filled | staged |
+//! |---|---|---|---|
+//! | 0..4 | kind | kind | kind |
+//! | 4 | lock | lock | lock |
+//! | 5..16 | for the age | for the age | for the age |
+//! | 16..50 | location, units of 16 bytes | 48 bits sign-extended, or 32 bits twice | page |
+//! | 50..62 | length of the data less one | | 0 |
+//! | 62..64 | 0 | | 0 |
 //!
 //! The low 16 bits mean the same for every kind, so that the age can be kept without knowing it.
 
-use crate::units::{Location, PAGE_SIZE};
+use crate::units::{BufferPage, Location, PAGE_SIZE};
 
 const KIND_MASK: u64 = 0xf;
 const EMPTY: u64 = 0;
@@ -19,7 +19,8 @@ const SAME_WIDE: u64 = 1;
 const SAME_TWICE: u64 = 2;
 const LZ4: u64 = 3;
 const HUGE: u64 = 4;
-// 5 is for pages still in a request buffer (staged), 6 for pages in the spill.
+const STAGED: u64 = 5;
+// 6 is for pages in the spill.
 
 /// The lock bit of an entry.
 pub(super) const LOCK: u64 = 1 << 4;
@@ -54,6 +55,11 @@ pub enum Entry {
         /// Its place in the pool.
         at: Location,
     },
+    /// A page still in the request buffer that it came in, not yet compressed.
+    Staged {
+        /// Where in the buffers.
+        at: BufferPage,
+    },
     /// A kind that this version does not know: a damaged table, or one of a newer version.
     Unknown,
 }
@@ -83,6 +89,7 @@ impl Entry {
                 LZ4 | at.units() << PAYLOAD_SHIFT | less_one << LENGTH_SHIFT
             }
             Self::Huge { at } => HUGE | at.units() << PAYLOAD_SHIFT | LENGTH_MASK << LENGTH_SHIFT,
+            Self::Staged { at } => STAGED | u64::from(at.0) << PAYLOAD_SHIFT,
             Self::Unknown => panic!("an unknown entry cannot be stored"),
         }
     }
@@ -97,6 +104,7 @@ impl Entry {
             SAME_TWICE => Self::Same((raw >> PAYLOAD_SHIFT & u64::from(u32::MAX)) * TWICE),
             LZ4 => Self::Lz4 { at: at(), len: (raw >> LENGTH_SHIFT & LENGTH_MASK) as u16 + 1 },
             HUGE => Self::Huge { at: at() },
+            STAGED => Self::Staged { at: BufferPage((raw >> PAYLOAD_SHIFT) as u32) },
             _ => Self::Unknown,
         }
     }
@@ -126,8 +134,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn objects_survive_packing(at in location(), len in 1..=4096u16) {
-            for entry in [Entry::Lz4 { at, len }, Entry::Huge { at }] {
+        fn places_survive_packing(at in location(), len in 1..=4096u16, page: u32) {
+            let staged = Entry::Staged { at: BufferPage(page) };
+            for entry in [Entry::Lz4 { at, len }, Entry::Huge { at }, staged] {
                 prop_assert_eq!(Entry::unpack(entry.pack()), entry);
                 prop_assert_eq!(Entry::unpack(entry.pack() | LOCK | 0xffe0), entry);
                 prop_assert_eq!(entry.pack() & LOCK, 0);

@@ -29,6 +29,16 @@ pub trait Handler {
     /// the handler's until it returns and may be exchanged for another one of the same size.
     /// Must not allocate, wait for I/O, or panic.
     fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome;
+
+    /// Whether requests that were carried out have left work behind.
+    fn has_work(&self) -> bool {
+        false
+    }
+
+    /// Does a little of that work, so little that a request may wait for it; false if it could not.
+    fn work(&mut self) -> bool {
+        false
+    }
 }
 
 /// Why a queue thread ended.
@@ -69,33 +79,52 @@ impl<'a> Queue<'a> {
         Ok(Self { ring, slots, throttled, stats })
     }
 
-    /// Serves until the device is stopped.
+    /// Serves until the device is stopped. Requests go before the work that earlier ones left:
+    /// between two pieces of it what has arrived is looked at, which costs no call into the kernel.
     pub fn serve(&mut self, handler: &mut impl Handler) -> QueueEnd {
-        while self.ring.fetched() > 0 || !self.throttled.is_empty() {
-            self.stats.waits.add(1);
-            let pause = (!self.throttled.is_empty()).then_some(RETRY_PAUSE);
-            if let Err(e) = self.ring.submit_and_wait(pause) {
+        let mut stuck = false;
+        while self.ring.fetched() > 0 || !self.throttled.is_empty() || handler.has_work() {
+            let sent = if handler.has_work() && !stuck {
+                self.ring.submit_and_look()
+            } else {
+                self.stats.waits.add(1);
+                let again = stuck || !self.throttled.is_empty();
+                self.ring.submit_and_wait(again.then_some(RETRY_PAUSE))
+            };
+            if let Err(e) = sent {
                 return QueueEnd::Ring(e);
             }
-            self.stats.batches.add(1);
-            while let Some(completion) = self.ring.next_completion() {
-                match completion {
-                    Completion::Request(tag, desc, buffer) => {
-                        match Request::parse(&desc, self.slots) {
-                            Ok(request) => self.step(handler, tag, request, buffer),
-                            Err(e) => {
-                                self.stats.refused_requests.add(1);
-                                self.ring.commit_and_fetch(tag, e.errno(), buffer);
-                            }
-                        }
-                    }
-                    Completion::Gone(_) => {}
-                    Completion::Refused(tag, errno) => return QueueEnd::Refused(tag, errno),
-                }
+            match self.take_batch(handler) {
+                Ok(0) if handler.has_work() => stuck = !handler.work(),
+                Ok(_) => stuck = false,
+                Err(end) => return end,
             }
             self.retry(handler);
         }
         QueueEnd::Stopped
+    }
+
+    /// Handles every completion that has arrived; how many.
+    fn take_batch(&mut self, handler: &mut impl Handler) -> Result<u32, QueueEnd> {
+        let mut count = 0;
+        while let Some(completion) = self.ring.next_completion() {
+            count += 1;
+            match completion {
+                Completion::Request(tag, desc, buffer) => match Request::parse(&desc, self.slots) {
+                    Ok(request) => self.step(handler, tag, request, buffer),
+                    Err(e) => {
+                        self.stats.refused_requests.add(1);
+                        self.ring.commit_and_fetch(tag, e.errno(), buffer);
+                    }
+                },
+                Completion::Gone(_) => {}
+                Completion::Refused(tag, errno) => return Err(QueueEnd::Refused(tag, errno)),
+            }
+        }
+        if count > 0 {
+            self.stats.batches.add(1);
+        }
+        Ok(count)
     }
 
     /// Handles one request, and commits it unless it is throttled.

@@ -87,7 +87,7 @@ expect fsck fsck.ext4 -f -n "$DEV"
 say "counters"
 show_status
 stored=$(status .pages.stored)
-kinds=$(status '.pages | .same + .lz4 + .huge')
+kinds=$(status '.pages | .same + .lz4 + .huge + .staged')
 expect_equal "stored pages by kind" "$kinds" "$stored"
 [ "$(status .memory.pool_used_bytes)" -ge "$(status .pages.data_bytes)" ] || die "more data than memory for it"
 [ "$(status .memory.pool_used_bytes)" -le "$(status .memory.pool_bytes)" ] || die "pool over its limit"
