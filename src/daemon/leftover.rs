@@ -39,7 +39,7 @@ fn remove_device(name: &str, id: u32) -> StartResult<()> {
         return Ok(());
     }
     let device = ctrl::block_path(id);
-    if usage::swap_use(Path::new("/"), &device).is_some() {
+    if usage::swap_area(Path::new("/"), &device).map_or(true, |a| a.is_some()) {
         let what = format!(
             "{} is in use as swap and its server is dead: what is in it cannot be read",
             device.display()

@@ -1,10 +1,10 @@
 //! What the service says of itself, gathered when somebody asks.
 
 use super::grower::Growth;
-use super::protocol::{BlockSetting, MemoryUse, PageCounts, Safety, Status};
+use super::protocol::{BlockSetting, MemoryUse, PageCounts, Safety, Status, SwapUse};
 use super::state::State;
 use super::usage;
-use crate::config::{CodecChoice, Settings, Target};
+use crate::config::Settings;
 use crate::limits::SLAB_BYTES;
 use crate::stats::Stats;
 use crate::store::Store;
@@ -55,22 +55,18 @@ impl Sources<'_> {
             .collect();
         Status {
             name: self.settings.name.clone(),
-            swap: usage::swap_use(root, &device),
+            swap: usage::swap_area(root, &device).ok().flatten().map(|area| SwapUse {
+                size_bytes: area.size_bytes,
+                used_bytes: area.used_bytes,
+                priority: area.priority,
+            }),
             device: device.display().to_string(),
             id: self.id,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: read_trimmed("/proc/sys/kernel/osrelease"),
-            target: match self.settings.target {
-                Target::Swap => "swap",
-                Target::Null => "null",
-            }
-            .to_owned(),
-            codec: match self.settings.codec {
-                CodecChoice::Lz4 => "lz4",
-                CodecChoice::None => "none",
-            }
-            .to_owned(),
+            target: self.settings.target.name().to_owned(),
+            codec: self.settings.codec.name().to_owned(),
             size_bytes: self.settings.size,
             queues: self.queues,
             depth: self.settings.depth,

@@ -1,10 +1,11 @@
-//! Stage: a page is taken as it came, in its request buffer, so that the request can be committed at
-//! once; settle: it is compressed and moves to the pool.
+//! Stage: a page is taken as it came, in its request buffer, so that the request can be committed
+//! at once; settle: it is compressed and moves to the pool.
 //!
 //! The owner of the buffer stages all its pages, leaves the buffer alone, settles every page, and
-//! only then uses the buffer again. A slot names a staged page only until its settling: an overwrite
-//! or a discard by any thread may take it out before, and settling notices that. Readers copy the
-//! page while they hold the slot's lock, so when the entry has changed nobody is still copying.
+//! only then uses the buffer again. A slot names a staged page only until its settling: an
+//! overwrite or a discard by any thread may take it out before, and settling notices that. Readers
+//! copy the page while they hold the slot's lock, so when the entry has changed nobody is still
+//! copying.
 //!
 //! What was staged must find room: [`Store::room_to_stage`] keeps enough free for all of it.
 
