@@ -27,7 +27,7 @@ pub const STAGE_MARGIN_BYTES: u64 = 2 * (1 << 20) + (QUEUES_DEFAULT_MAX as u64) 
 /// compressed. 32 requests of 128 KiB are about 5 ms of compression.
 pub const STAGE_BUFFERS: usize = 32;
 /// How much the pool grows at a time: bounds how long the mapping lock is held.
-pub const GROW_BYTES: u64 = 2 << 20;
+pub const GROW_BYTES: u64 = 512 << 10;
 /// Smallest queue depth: 6.12 wants two spare tags (see `ublk` settings) and nr_requests is at
 /// least 4.
 pub const DEPTH_MIN: u16 = 8;

@@ -3,16 +3,16 @@
 //! It may allocate and wait; it shares only atomics, and the pool's short lock, with the queue
 //! threads.
 
-use super::protocol::{LINE_BYTES_MAX, LINE_WAIT_MAX, Reply, Request};
+use super::protocol::{LINE_WAIT_MAX, Reply, Request};
 use crate::error::{StartError, StartResult};
 use crate::sys::wake::{Bell, Signals, wait_readable};
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The listening socket. Its file is removed when this is dropped.
 #[derive(Debug)]
@@ -115,11 +115,9 @@ pub fn serve(
 
 /// Answers one client. True when the service was stopped.
 fn answer(mut stream: UnixStream, service: &mut impl Service) -> io::Result<bool> {
-    stream.set_read_timeout(Some(LINE_WAIT_MAX))?;
     stream.set_write_timeout(Some(LINE_WAIT_MAX))?;
-    let mut line = String::new();
-    BufReader::new((&stream).take(LINE_BYTES_MAX)).read_line(&mut line)?;
-    let reply = match serde_json::from_str(&line) {
+    let line = read_request(&mut stream)?;
+    let reply = match serde_json::from_slice(&line) {
         Ok(Request::Status) => Reply::Status(Box::new(service.status())),
         Ok(Request::Stop) => match service.stop() {
             Ok(()) => Reply::Stopping,
@@ -132,4 +130,41 @@ fn answer(mut stream: UnixStream, service: &mut impl Service) -> io::Result<bool
     let sent = stream.write_all(text.as_bytes());
     let stopped = matches!(reply, Reply::Stopping);
     if stopped { Ok(true) } else { sent.map(|()| false) }
+}
+
+/// Longest request; they are a few dozen bytes.
+const REQUEST_BYTES_MAX: usize = 1024;
+
+/// One line from a client, which has [`LINE_WAIT_MAX`] for all of it: the control thread has
+/// nothing to wait for.
+fn read_request(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + LINE_WAIT_MAX;
+    let (mut line, mut piece) = (Vec::new(), [0; 256]);
+    while !line.contains(&b'\n') && line.len() < REQUEST_BYTES_MAX {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece)? {
+            0 => break,
+            count => line.extend_from_slice(&piece[..count]),
+        }
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_ends_with_its_line_or_its_limit() {
+        let (mut ours, mut theirs) = UnixStream::pair().expect("sockets");
+        theirs.write_all(b"{\"command\":\"status\"}\nmore").expect("sent");
+        let line = read_request(&mut ours).expect("a line");
+        assert!(line.starts_with(b"{\"command\":\"status\"}\n"));
+        theirs.write_all(&[b'x'; 4 * REQUEST_BYTES_MAX]).expect("sent");
+        assert!(read_request(&mut ours).expect("cut off").len() < 2 * REQUEST_BYTES_MAX);
+    }
 }

@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::error::{StartError, StartResult};
 use crate::stats::Stats;
 use crate::sys::guard;
+use crate::sys::lockfile::claim;
 use crate::sys::map::IoBuf;
 use crate::sys::wake::{Bell, Signals};
 use crate::ublk::{Controller, ctrl, settings as block};
@@ -20,13 +21,21 @@ use crate::units::{PAGE_SHIFT, QueueId};
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, Scope};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Stack of a thread: small, because all of it is locked. The deepest path (a store call) needs a
 /// few KiB.
 const STACK_BYTES: usize = 256 << 10;
+
+/// Pause after the control thread could not wait for events.
+const CONTROL_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often, and how long apart, a stop is tried while somebody has the device open: udev looks at
+/// a device after every writer, and goes away by itself.
+const STOP_TRIES: u32 = 20;
+const STOP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the threads of one device share.
 #[derive(Clone, Copy)]
@@ -62,28 +71,48 @@ impl Context<'_> {
         ready: &mut dyn FnMut(&str),
     ) -> StartResult<()> {
         thread::scope(|scope| {
-            let result = self.start(scope, controller, buffers).and_then(|safety| {
-                ready(&ctrl::block_path(self.id).display().to_string());
-                let since = Instant::now();
-                let room = Room::new(self.state.store.as_ref());
-                let mut running = Running { context: self, controller, safety, since, room };
-                let ending = control::serve(socket, signals, self.gone, &mut running);
-                match ending.map_err(|e| cannot("wait for events", &e))? {
-                    Ending::Stopped => Ok(()),
-                    Ending::DeviceGone => Err(StartError::failure(
-                        format!("device {} was taken away by somebody else", self.id),
-                        "see who else uses /dev/ublk-control",
-                    )),
+            let result = match self.start(scope, controller, buffers) {
+                Ok(safety) => {
+                    ready(&ctrl::block_path(self.id).display().to_string());
+                    self.control(controller, safety, socket, signals)
                 }
-            });
-            if result.is_err() {
-                // Brings every tag back, so that the queue threads end and the scope can. Where it
-                // fails the device is already on its way out.
-                let _ = controller.stop_unused(self.id);
-            }
+                Err(e) => {
+                    // Nobody has used the device yet. Brings every tag back, so that the queue
+                    // threads end and the scope can.
+                    let _ = controller.stop_unused(self.id);
+                    Err(e)
+                }
+            };
             self.growth.end();
             result
         })
+    }
+
+    /// Serves the control side until the device is stopped. The device may be in use, so nothing
+    /// that goes wrong here ends it.
+    fn control(
+        &self,
+        controller: &mut Controller,
+        safety: Safety,
+        socket: &Socket,
+        signals: &mut Signals,
+    ) -> StartResult<()> {
+        let room = Room::new(self.state.store.as_ref());
+        let since = Instant::now();
+        let mut running = Running { context: self, controller, safety, since, room };
+        loop {
+            match control::serve(socket, signals, self.gone, &mut running) {
+                Ok(Ending::Stopped) => return Ok(()),
+                Ok(Ending::DeviceGone) => {
+                    let what = format!("device {} was taken away by somebody else", self.id);
+                    return Err(StartError::failure(what, "see who else uses /dev/ublk-control"));
+                }
+                Err(e) => {
+                    (self.tell)(&format!("cannot wait for events ({e}); trying again"));
+                    thread::sleep(CONTROL_PAUSE);
+                }
+            }
+        }
     }
 
     fn start<'scope, 'env>(
@@ -92,15 +121,19 @@ impl Context<'_> {
         controller: &mut Controller,
         buffers: Vec<IoBuf>,
     ) -> StartResult<Safety> {
-        let receiver = self.spawn(scope, controller, buffers)?;
+        let (sender, receiver) = sync_channel(usize::from(self.queues) + 1);
+        let spawned = self.spawn(scope, controller, buffers, sender);
+        // Every thread that was started reports, also when another one was not: a tag that is
+        // fetched after the device was stopped would never come back.
+        let reports: Vec<Readiness> = receiver.iter().collect();
+        spawned?;
         let mut io_flusher = true;
-        for _ in 0..self.queues {
-            let state = receiver.recv().map_err(io::Error::other).and_then(|r| r);
-            io_flusher &= state.map_err(|e| cannot("start a queue thread", &e))?.io_flusher;
+        for report in reports {
+            io_flusher &= report.map_err(|e| cannot("start a thread", &e))?.io_flusher;
         }
         if !io_flusher {
             let error = io::Error::other("PR_GET_IO_FLUSHER reads back 0");
-            tolerate(self.settings, self.tell, cannot("make queue threads I/O flushers", &error))?;
+            tolerate(self.settings, self.tell, cannot("make all threads I/O flushers", &error))?;
         }
         let memory_locked = self.verify_locked()?;
         controller.start(self.id)?;
@@ -121,8 +154,8 @@ impl Context<'_> {
         scope: &'scope Scope<'scope, 'env>,
         controller: &mut Controller,
         mut buffers: Vec<IoBuf>,
-    ) -> StartResult<Receiver<Readiness>> {
-        let (sender, receiver) = sync_channel(usize::from(self.queues));
+        sender: SyncSender<Readiness>,
+    ) -> StartResult<()> {
         let share = buffers.len() / usize::from(self.queues);
         for queue in (0..self.queues).map(QueueId) {
             let cpus = controller.queue_cpus(self.id, queue);
@@ -139,15 +172,15 @@ impl Context<'_> {
             };
             let (sender, gone) = (sender.clone(), self.gone);
             spawn(scope, format!("uswap-q{}", queue.0), move || {
-                worker.run(&sender);
+                worker.run(sender);
                 gone.ring();
             })?;
         }
         if let Some(store) = &self.state.store {
             let growth = self.growth;
-            spawn(scope, "uswap-grow".to_owned(), move || growth.run(store))?;
+            spawn(scope, "uswap-grow".to_owned(), move || growth.run(store, sender))?;
         }
-        Ok(receiver)
+        Ok(())
     }
 }
 
@@ -176,6 +209,11 @@ struct Running<'a> {
     room: Room,
 }
 
+fn in_use(device: &Path, e: &io::Error) -> StartError {
+    let what = format!("{} does not stop ({e})", device.display());
+    StartError::failure(what, "close whatever has it open (`fuser -v` shows it) and try again")
+}
+
 impl Service for Running<'_> {
     fn status(&self) -> Status {
         let Context { settings, id, queues, state, stats, growth, .. } = *self.context;
@@ -198,13 +236,25 @@ impl Service for Running<'_> {
     fn stop(&mut self) -> StartResult<()> {
         let (name, id) = (&self.context.settings.name, self.context.id);
         usage::refuse_if_used(Path::new("/"), name, id)?;
-        self.controller.stop(id).map_err(|e| {
-            let what = format!("{} does not stop ({e})", ctrl::block_path(id).display());
-            StartError::failure(
-                what,
-                "close whatever has it open (`fuser -v` shows it) and try again",
-            )
-        })
+        // Older drivers stop a device whoever uses it. swapon, mount and device-mapper need the
+        // exclusive claim, so holding it keeps them out between the look and the stop.
+        let device = ctrl::block_path(id);
+        let claim = match self.controller.stops_safely() {
+            true => None,
+            false => Some(claim(&device).map_err(|e| in_use(&device, &e))?),
+        };
+        let mut tries = 1;
+        let stopped = loop {
+            match self.controller.stop(id) {
+                Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < STOP_TRIES => {
+                    tries += 1;
+                    thread::sleep(STOP_PAUSE);
+                }
+                result => break result,
+            }
+        };
+        drop(claim);
+        stopped.map_err(|e| in_use(&device, &e))
     }
 
     fn tick(&mut self) {

@@ -6,13 +6,15 @@
 //! the pool's lock for the moment of adding slabs. If the kernel has no memory, writes fail once
 //! the reserve is used up, and reclaim keeps those pages.
 
+use super::worker::{Readiness, ThreadState};
 use crate::limits::{GROW_BYTES, RESERVE_HIGH_BYTES, RESERVE_LOW_BYTES};
 use crate::stats::Counter;
 use crate::store::Store;
 use crate::sys::wake::Bell;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 /// Pause after the kernel refused memory.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -28,6 +30,8 @@ pub struct Growth {
     /// The bell was rung and nobody has looked yet.
     asked: AtomicBool,
     ending: AtomicBool,
+    /// Size of the pool when a write last waited in vain.
+    gave_up_at: AtomicU64,
     /// Times that the kernel refused memory for the pool.
     pub failures: Counter,
 }
@@ -39,6 +43,7 @@ impl Growth {
             bell: Bell::new()?,
             asked: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            gave_up_at: AtomicU64::new(u64::MAX),
             failures: Counter::default(),
         })
     }
@@ -49,19 +54,21 @@ impl Growth {
     pub fn ask_if_low(&self, store: &Store) {
         let pool = store.pool();
         let low = pool.free_bytes() < RESERVE_LOW_BYTES;
-        let can = pool.resident_bytes() < pool.capacity_bytes();
+        let can = pool.slab_bytes() < pool.capacity_bytes();
         if low && can && !self.asked.swap(true, Ordering::AcqRel) {
             self.bell.ring();
         }
     }
 
-    /// Whether a write that found no room may find some soon. `starved` is the caller's note of
-    /// since when it found none; once that is too long ago the answer is no, until a write
-    /// succeeds, so that nobody waits for memory that the machine does not have.
-    pub fn may_help(&self, store: &Store, starved: &mut Option<Instant>) -> bool {
-        let pool = store.pool();
-        let since = *starved.get_or_insert_with(Instant::now);
-        pool.resident_bytes() < pool.capacity_bytes() && since.elapsed() < STARVED_MAX
+    /// Whether a write that found no room, and has waited that long, may find some soon. Once a
+    /// write has waited in vain the answer is no until the pool does grow, so that reclaim does
+    /// not wait again and again for memory that the machine does not have.
+    pub fn may_help(&self, store: &Store, waited: Duration) -> bool {
+        let there = store.pool().slab_bytes();
+        if waited >= STARVED_MAX {
+            self.gave_up_at.store(there, Ordering::Relaxed);
+        }
+        there < store.pool().capacity_bytes() && self.gave_up_at.load(Ordering::Relaxed) != there
     }
 
     /// Ends the growing thread.
@@ -71,7 +78,10 @@ impl Growth {
     }
 
     /// The growing thread's life.
-    pub fn run(&self, store: &Store) {
+    pub fn run(&self, store: &Store, ready: SyncSender<Readiness>) {
+        // The starting thread waits for exactly one message from each thread.
+        let _ = ready.send(Ok(ThreadState::read()));
+        drop(ready);
         while self.bell.wait().is_ok() && !self.ending.load(Ordering::Acquire) {
             // Cleared before looking: what is asked for from here on rings again.
             self.asked.store(false, Ordering::Release);
@@ -91,5 +101,57 @@ impl Growth {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreCodec;
+    use crate::sys::map::{Arena, Words};
+    use std::sync::mpsc::sync_channel;
+
+    fn store(pool: usize) -> Store {
+        let file = |len: usize| {
+            let file = tempfile::tempfile().expect("file");
+            file.set_len(len as u64).expect("size");
+            file
+        };
+        let words = Words::new(&file(8 * 512), 512).expect("map");
+        Store::new(words, Arena::sparse(&file(pool), pool).expect("map"), StoreCodec::None)
+    }
+
+    #[test]
+    fn the_reserve_is_filled_when_asked_and_the_pool_never_exceeds_its_size() {
+        let store = store(RESERVE_HIGH_BYTES as usize + 4096 * 8);
+        let growth = Growth::new().expect("eventfd");
+        assert!(growth.may_help(&store, Duration::ZERO));
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(1);
+            scope.spawn(|| growth.run(&store, sender));
+            receiver.recv().expect("it reports").expect("it starts");
+            growth.ask_if_low(&store);
+            let begin = std::time::Instant::now();
+            while store.pool().free_bytes() < RESERVE_HIGH_BYTES {
+                assert!(begin.elapsed() < Duration::from_secs(30), "it does not grow");
+                std::thread::yield_now();
+            }
+            growth.end();
+        });
+        assert_eq!(store.pool().slab_bytes(), RESERVE_HIGH_BYTES);
+        while store.pool().grow(GROW_BYTES).expect("memory") {}
+        assert_eq!(store.pool().slab_bytes(), store.pool().capacity_bytes());
+        assert!(!growth.may_help(&store, Duration::ZERO));
+    }
+
+    #[test]
+    fn after_a_wait_in_vain_nobody_waits_until_the_pool_grows() {
+        let store = store(1 << 20);
+        let growth = Growth::new().expect("eventfd");
+        assert!(growth.may_help(&store, STARVED_MAX / 2));
+        assert!(!growth.may_help(&store, STARVED_MAX));
+        assert!(!growth.may_help(&store, Duration::ZERO));
+        assert!(store.pool().grow(1 << 16).expect("memory"));
+        assert!(growth.may_help(&store, Duration::ZERO));
     }
 }

@@ -1,10 +1,10 @@
 //! Threads and life cycle of the service; the only place where requests meet the store.
 //!
-//! Start: protect the process, open the driver, bind the socket, make the state resident, add the
-//! device, fetch every tag on its queue thread, lock and check all memory, start the device, set
-//! the block layer. Then it is ready. Stop: make sure nobody uses the device, stop it, let the
-//! queue threads end, close and delete it, remove state and socket. A start that fails half way
-//! takes the same way back from where it is.
+//! Start: protect the process, open the driver, lock the name, bind the socket, make the state
+//! resident, add the device, fetch every tag on its queue thread, lock and check all memory, start
+//! the device, set the block layer. Then it is ready. Stop: make sure nobody uses the device, stop
+//! it, let the queue threads end, close and delete it, remove state and socket. A start that fails
+//! half way takes the same way back from where it is.
 
 mod control;
 mod device;
@@ -46,6 +46,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
     let locked = protect(settings, tell)?;
     let mut controller = Controller::open()?;
     let queues = settings.queues.unwrap_or_else(|| default_queues(controller.features()));
+    let _name = leftover::take_name(&settings.name, &settings.run_dir)?;
     let socket = Socket::bind(&settings.socket, &settings.name)?;
     let mut state = State::prepare(settings, queues, locked)?;
     let buffers = std::mem::take(&mut state.buffers);
@@ -66,6 +67,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
             Context { settings, id, queues, state, stats, char_device, gone, growth, tell };
         context.serve(&mut controller, buffers, &socket, &mut signals, ready)
     })();
+    drop(state);
     let deleted = controller.delete(id);
     outcome?;
     deleted.map_err(|e| cannot(&format!("delete device {id}"), &e))
@@ -80,16 +82,16 @@ pub fn driver_features() -> StartResult<Vec<String>> {
 /// locked from here on: then whatever start-up makes is resident when it is made, which
 /// [`guard::verify_locked`] checks before the device starts.
 fn protect(settings: &Settings, tell: Tell<'_>) -> StartResult<bool> {
+    let locked = guard::lock_memory();
+    let is_locked = locked.is_ok();
     let steps = [
+        locked.map_err(|e| cannot_lock(&e)),
         guard::set_quiet_memory().map_err(|e| cannot("turn core dumps and page merging off", &e)),
         guard::set_io_flusher().map_err(|e| cannot("become an I/O flusher (CAP_SYS_RESOURCE)", &e)),
         guard::set_oom_exempt().map_err(|e| cannot("leave the OOM killer's list", &e)),
     ];
     steps.into_iter().filter_map(Result::err).try_for_each(|e| tolerate(settings, tell, e))?;
-    match guard::lock_memory() {
-        Ok(()) => Ok(true),
-        Err(e) => tolerate(settings, tell, cannot_lock(&e)).map(|()| false),
-    }
+    Ok(is_locked)
 }
 
 fn cannot_lock(e: &io::Error) -> StartError {

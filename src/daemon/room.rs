@@ -30,15 +30,16 @@ impl Room {
     /// Looks at the pool; a line for the administrator when the level got worse or is good again.
     pub fn look(&mut self, store: &Store) -> Option<String> {
         let pool = store.pool();
-        let used = pool.resident_bytes() - pool.free_bytes().min(pool.resident_bytes());
+        let used = pool.slab_bytes().saturating_sub(pool.free_bytes());
         let free = pool.capacity_bytes().saturating_sub(used);
         let before = self.level;
         self.level = self.marks.level(free);
         let left = format!("{} MiB of the pool's {}", free >> 20, pool.capacity_bytes() >> 20);
         if self.level > before {
             Some(match self.level {
-                Level::Full => "the pool is full: writes fail, the kernel keeps pages in RAM; \
-                                restart with a larger --pool"
+                Level::Full => "the pool is full: what does not fit in the room between its \
+                                pages fails, and the kernel keeps it in RAM; restart with a \
+                                larger --pool"
                     .to_owned(),
                 _ => format!("{left} are left; when it is full, writes fail"),
             })

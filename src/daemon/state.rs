@@ -43,15 +43,6 @@ impl State {
     /// as it comes. Blocks while the kernel finds the memory.
     pub fn prepare(settings: &Settings, queues: u16, locked: bool) -> StartResult<Self> {
         let path = dir_of(&settings.run_dir, &settings.name);
-        if StateDir::is_mounted(&path) {
-            return Err(StartError::failure(
-                format!(
-                    "{} holds the state of a server that ended without cleaning up",
-                    path.display()
-                ),
-                format!("run `uswap down {}` to remove it", settings.name),
-            ));
-        }
         let slots = settings.size >> PAGE_SHIFT;
         let (pool, table) = match settings.target {
             Target::Swap => (settings.pool, slots * 8),

@@ -9,22 +9,29 @@ use crate::store::Store;
 use crate::sys::map::IoBuf;
 use crate::sys::uring::QueueRing;
 use crate::sys::{guard, heap};
-use crate::ublk::queue::{Handler, Outcome, Queue, QueueEnd};
+use crate::ublk::queue::{Handler, Job, Outcome, Queue, QueueEnd};
 use crate::ublk::{Op, Request};
 use crate::units::{PAGE_SIZE, Page, QueueId};
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::SyncSender;
-use std::time::Instant;
 
-/// What a queue thread tells the starting thread, once.
+/// What a thread tells the starting thread, once.
 pub type Readiness = io::Result<ThreadState>;
 
-/// How a queue thread stands when it has fetched all its tags.
+/// How a thread stands when it has set itself up; a queue thread has fetched all its tags.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadState {
     /// PR_SET_IO_FLUSHER as read back in the thread.
     pub io_flusher: bool,
+}
+
+impl ThreadState {
+    /// This thread's.
+    pub fn read() -> Self {
+        // Asking needs the same capability as setting: who may not ask has not set it.
+        Self { io_flusher: guard::is_io_flusher().unwrap_or(false) }
+    }
 }
 
 /// Everything a queue thread works with.
@@ -55,7 +62,7 @@ impl Worker<'_> {
     /// stopped. Panics, which aborts the process, when the driver or the ring fails: with one queue
     /// dead the driver would hold the whole device back for ever, while a dead process can be
     /// replaced.
-    pub fn run(mut self, ready: &SyncSender<Readiness>) {
+    pub fn run(mut self, ready: SyncSender<Readiness>) {
         let mut buffers = std::mem::take(&mut self.buffers);
         let staging = Staging::new(buffers.split_off(usize::from(self.depth)));
         let stream = Stream::new();
@@ -70,13 +77,11 @@ impl Worker<'_> {
                 return;
             }
         };
+        drop(ready);
         let (growth, stats) = (self.growth, self.stats);
         heap::seal_thread();
         let end = match self.store {
-            Some(store) => {
-                let starved = None;
-                queue.serve(&mut SwapHandler { store, stream, growth, staging, stats, starved })
-            }
+            Some(store) => queue.serve(&mut SwapHandler { store, stream, growth, staging, stats }),
             None => queue.serve(&mut NullHandler { stats }),
         };
         heap::unseal_thread();
@@ -90,12 +95,11 @@ impl Worker<'_> {
     }
 
     fn prepare(&self, buffers: Vec<IoBuf>) -> io::Result<(Queue<'_>, ThreadState)> {
-        guard::pin_thread(&self.cpus)?;
-        // Asking needs the same capability as setting: who may not ask has not set it.
-        let io_flusher = guard::is_io_flusher().unwrap_or(false);
+        // Only for speed: in a cpuset none of these CPUs may be allowed.
+        let _ = guard::pin_thread(&self.cpus);
         let ring = QueueRing::new(self.char_device, self.queue, self.depth)?;
         let queue = Queue::fetch_all(ring, buffers, self.slots, self.stats)?;
-        Ok((queue, ThreadState { io_flusher }))
+        Ok((queue, ThreadState::read()))
     }
 }
 
@@ -106,19 +110,18 @@ struct SwapHandler<'a> {
     growth: &'a Growth,
     staging: Staging,
     stats: &'a QueueStats,
-    /// Since when no write found room.
-    starved: Option<Instant>,
 }
 
 impl Handler for SwapHandler<'_> {
-    fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome {
+    fn handle(&mut self, job: &mut Job) -> Outcome {
         let Self { store, stream, stats, .. } = self;
+        let Job { request, buffer, .. } = job;
         let result = match request.op {
             Op::Read => {
                 let mut slots = request.slots().zip(pages_mut(buffer));
                 slots.try_for_each(|(slot, page)| store.read(slot, page, stream, stats))
             }
-            Op::Write => return self.write(request, buffer),
+            Op::Write => return self.write(job),
             Op::Discard => store.discard(request.first, request.count, stats),
             Op::WriteZeroes => store.write_zeroes(request.first, request.count, stats),
             Op::Flush => Ok(()),
@@ -143,40 +146,42 @@ impl Handler for SwapHandler<'_> {
 impl SwapHandler<'_> {
     /// Stages the pages, so that they are committed at once and compressed after. Where that cannot
     /// be, stores them now.
-    fn write(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome {
+    fn write(&mut self, job: &mut Job) -> Outcome {
         let Self { store, staging, stats, .. } = self;
-        if store.room_to_stage(request.count) && staging.exchange(request, buffer) {
+        if store.room_to_stage(job.request.count) && staging.exchange(&job.request, &mut job.buffer)
+        {
             let mut filled = staging.newest();
             let result = filled.try_for_each(|(slot, at)| store.stage(slot, at, stats));
-            count(request, stats);
+            count(&job.request, stats);
             return result.map_or_else(Outcome::Failed, |()| Outcome::Done);
         }
-        self.write_now(request, buffer)
+        self.write_now(job)
     }
 
     /// Stores the pages. Where there is no room, but the pool may grow, waits for that for a
-    /// bounded time: a file system would lose data over an error that only means "not yet". Pages
-    /// stored before the room ran out are stored again, which is harmless.
-    fn write_now(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome {
-        let Self { store, stream, growth, stats, starved, .. } = self;
-        let mut slots = request.slots().zip(pages(buffer));
-        let result = slots.try_for_each(|(slot, page)| store.write(slot, page, stream, stats));
+    /// bounded time: a file system would lose data over an error that only means "not yet".
+    fn write_now(&mut self, job: &mut Job) -> Outcome {
+        let Self { store, stream, growth, stats, .. } = self;
+        let mut result = Ok(());
+        for (slot, page) in job.request.slots().zip(pages(&job.buffer)).skip(job.done as usize) {
+            result = store.write(slot, page, stream, stats);
+            if result.is_err() {
+                break;
+            }
+            job.done += 1;
+        }
         growth.ask_if_low(store);
         let outcome = match result {
-            Ok(()) => {
-                *starved = None;
-                Outcome::Done
-            }
-            Err(IoError::Full) if growth.may_help(store, starved) => {
-                stats.throttled_tries.add(1);
+            Ok(()) => Outcome::Done,
+            Err(IoError::Full) if growth.may_help(store, job.waited()) => {
                 return Outcome::Throttled;
             }
             Err(e) => {
-                stats.write_full_pages.add(request.count.into());
+                stats.write_full_pages.add((job.request.count - job.done).into());
                 Outcome::Failed(e)
             }
         };
-        count(request, stats);
+        count(&job.request, stats);
         outcome
     }
 }
@@ -187,10 +192,10 @@ struct NullHandler<'a> {
 }
 
 impl Handler for NullHandler<'_> {
-    fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome {
-        count(request, self.stats);
-        if request.op == Op::Read {
-            buffer[..request.data_bytes()].fill(0);
+    fn handle(&mut self, job: &mut Job) -> Outcome {
+        count(&job.request, self.stats);
+        if job.request.op == Op::Read {
+            job.buffer[..job.request.data_bytes()].fill(0);
         }
         Outcome::Done
     }

@@ -38,6 +38,8 @@ pub struct Pool {
     slabs: Mutex<Slabs>,
     /// Free slabs, so that anybody may look without the lock.
     free: AtomicU64,
+    /// Slabs that are there, likewise.
+    there: AtomicU64,
 }
 
 impl Pool {
@@ -46,8 +48,8 @@ impl Pool {
     pub fn new(arena: Arena) -> Self {
         let count = arena.len() / SLAB_BYTES;
         let bits = (0..count).map(|_| SlabBits::default()).collect();
-        let pool =
-            Self { arena, bits, slabs: Mutex::new(Slabs::new(count)), free: AtomicU64::new(0) };
+        let slabs = Mutex::new(Slabs::new(count));
+        let pool = Self { arena, bits, slabs, free: AtomicU64::new(0), there: AtomicU64::new(0) };
         pool.add_resident();
         pool
     }
@@ -80,15 +82,16 @@ impl Pool {
         self.free.load(Ordering::Relaxed) * SLAB_BYTES as u64
     }
 
-    /// Bytes that are resident. Does not take the lock.
-    pub fn resident_bytes(&self) -> u64 {
-        self.arena.resident() as u64
+    /// Bytes in slabs that are there, used or free. Does not take the lock.
+    pub fn slab_bytes(&self) -> u64 {
+        self.there.load(Ordering::Relaxed) * SLAB_BYTES as u64
     }
 
     #[inline]
     fn note_free(&self, slabs: &Slabs) {
         let usage = slabs.usage();
         self.free.store(usage.slabs - usage.slabs_used, Ordering::Relaxed);
+        self.there.store(usage.slabs, Ordering::Relaxed);
     }
 
     /// A panic elsewhere cannot have left the bookkeeping half done: its asserts come before its

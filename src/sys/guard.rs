@@ -1,6 +1,6 @@
 //! What lets a process serve the memory pressure that it lives in: nothing of it is ever paged,
-//! killed or dumped, and its own allocations never wait for the swap that it serves. Everything set
-//! here is read back.
+//! killed or dumped, and its own allocations never wait for the swap that it serves. What that
+//! rests on (I/O flusher, OOM score, locked memory) is read back from the kernel.
 
 use rustix::mm::MlockAllFlags;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};

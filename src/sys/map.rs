@@ -1,11 +1,11 @@
 //! Shared mappings of state files: the arena of objects, the slot table's words, the request
 //! buffers.
 //!
-//! The files live on a tmpfs that is never swapped; the mappings are populated and locked before
-//! the device starts. References into the arena are never made, because other threads write next to
-//! them: bytes are copied in and out. Who may touch which bytes when is the pool's and the slot
-//! lock's business; a violation gives wrong bytes (which the object header and the decoder catch),
-//! not a wild access, since every range is checked.
+//! The files live on a tmpfs that is never swapped; all but the arena beyond its reserve is
+//! populated before the device starts, and all of it is locked. References into the arena are never
+//! made, because other threads write next to them: bytes are copied in and out. Who may touch which
+//! bytes when is the pool's and the slot lock's business; a violation gives wrong bytes (which the
+//! object header and the decoder catch), not a wild access, since every range is checked.
 
 use crate::units::{BufferPage, PAGE_SIZE, Page};
 use memmap2::{Advice, MmapOptions, MmapRaw};

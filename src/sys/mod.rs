@@ -6,6 +6,7 @@
 
 pub mod guard;
 pub mod heap;
+pub mod lockfile;
 pub mod map;
 pub mod statefs;
 pub mod ublk_abi;

@@ -8,8 +8,8 @@ pub const GET_QUEUE_AFFINITY: u32 = 0x8020_7501;
 pub const GET_DEV_INFO: u32 = 0x8020_7502;
 /// `UBLK_U_CMD_ADD_DEV`.
 pub const ADD_DEV: u32 = 0xc020_7504;
-/// `UBLK_U_CMD_DEL_DEV`: waits until nobody has the device open.
-pub const DEL_DEV: u32 = 0xc020_7505;
+/// `UBLK_U_CMD_DEL_DEV_ASYNC` (6.7): does not wait for those who still have the device open.
+pub const DEL_DEV_ASYNC: u32 = 0x8020_7514;
 /// `UBLK_U_CMD_START_DEV`: blocks until every tag is fetched.
 pub const START_DEV: u32 = 0xc020_7506;
 /// `UBLK_U_CMD_STOP_DEV`.

@@ -42,11 +42,8 @@ impl ControlRing {
         // completion is reaped below; this function does not return before that.
         unsafe { self.ring.submission().push(&entry) }.expect("one command at a time fits");
         loop {
-            match self.ring.submit_and_wait(1) {
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
+            // Returning with the command still queued would leave a pointer to a dead buffer.
+            retriable(self.ring.submit_and_wait(1)).expect("the control ring works");
             if let Some(completion) = self.ring.completion().next() {
                 let result = completion.result();
                 return if result < 0 {

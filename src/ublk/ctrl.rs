@@ -63,6 +63,19 @@ pub struct Geometry {
     pub sectors: u64,
 }
 
+/// How a device stands, as far as whoever cleans up has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceState {
+    /// There is no such device.
+    None,
+    /// It has no disk: never started, or stopped.
+    NeverStarted,
+    /// It has a server, or the driver has not noticed yet that it died; its process.
+    Live(i32),
+    /// It has a disk and no server.
+    Orphaned,
+}
+
 /// A session with the control device.
 #[derive(Debug)]
 pub struct Controller {
@@ -170,19 +183,41 @@ impl Controller {
         self.run(abi::STOP_DEV, id, NO_QUEUE, 0, &mut []).map(drop)
     }
 
-    /// Forgets a stopped device. Blocks until its char device is closed everywhere.
-    pub fn delete(&mut self, id: u32) -> io::Result<()> {
-        self.run(abi::DEL_DEV, id, NO_QUEUE, 0, &mut []).map(drop)
+    /// Whether [`Controller::stop`] refuses by itself while anybody has the device open.
+    pub const fn stops_safely(&self) -> bool {
+        self.features.has(abi::F_SAFE_STOP_DEV)
     }
 
-    /// The driver's view of a device; `None` when there is none with this number.
-    pub fn info(&mut self, id: u32) -> io::Result<Option<DevInfo>> {
+    /// Forgets a stopped device, and waits a little until it is gone. Somebody who still has it
+    /// open keeps its number from being used again, but does not keep us.
+    pub fn delete(&mut self, id: u32) -> io::Result<()> {
+        self.run(abi::DEL_DEV_ASYNC, id, NO_QUEUE, 0, &mut [])?;
+        let deadline = Instant::now() + NODE_WAIT_MAX;
+        while self.info(id)?.is_some() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn info(&mut self, id: u32) -> io::Result<Option<DevInfo>> {
         let mut bytes = [0; DevInfo::BYTES];
         match self.run(abi::GET_DEV_INFO, id, NO_QUEUE, 0, &mut bytes) {
             Ok(_) => Ok(Some(DevInfo::unpack(&bytes))),
             Err(e) if e.raw_os_error() == Some(errno::ENODEV) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// How a device stands.
+    pub fn state(&mut self, id: u32) -> io::Result<DeviceState> {
+        Ok(match self.info(id)? {
+            None => DeviceState::None,
+            Some(info) => match info.state {
+                0 => DeviceState::NeverStarted,
+                1 => DeviceState::Live(info.server_pid),
+                _ => DeviceState::Orphaned,
+            },
+        })
     }
 
     /// CPUs whose submissions go to a queue.

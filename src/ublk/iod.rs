@@ -66,7 +66,8 @@ impl Request {
 
     /// The slots, in order.
     pub fn slots(&self) -> impl Iterator<Item = SlotIndex> + use<> {
-        (self.first.0..).take(self.count as usize).map(SlotIndex)
+        let first = self.first.0;
+        (0..self.count).map(move |i| SlotIndex(first + i))
     }
 }
 
@@ -84,6 +85,12 @@ mod tests {
         let request = Request::parse(&desc(op::WRITE, 16, 24), 100).expect("valid");
         assert_eq!(request, Request { op: Op::Write, first: SlotIndex(2), count: 3 });
         assert_eq!(request.slots().map(|s| s.0).collect::<Vec<_>>(), [2, 3, 4]);
+    }
+
+    #[test]
+    fn the_last_slot_of_the_largest_device_is_a_slot() {
+        let last = Request { op: Op::Read, first: SlotIndex(u32::MAX), count: 1 };
+        assert_eq!(last.slots().collect::<Vec<_>>(), [SlotIndex(u32::MAX)]);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use crate::stats::QueueStats;
 use crate::sys::map::IoBuf;
 use crate::sys::uring::{Completion, QueueRing};
 use crate::units::Tag;
+use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time between tries of a throttled request.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
@@ -23,12 +24,32 @@ pub enum Outcome {
     Throttled,
 }
 
+/// A request in our hands.
+#[derive(Debug)]
+pub struct Job {
+    tag: Tag,
+    /// What to do.
+    pub request: Request,
+    /// A write's data, or where a read's data goes. It may be exchanged for another one of the same
+    /// size.
+    pub buffer: IoBuf,
+    /// Pages already carried out by a try that was throttled.
+    pub done: u32,
+    /// Since when it is throttled.
+    since: Option<Instant>,
+}
+
+impl Job {
+    /// How long it has been throttled.
+    pub fn waited(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
 /// What requests are handed to.
 pub trait Handler {
-    /// Carries a request out. The buffer holds a write's data; a read's data is left in it. It is
-    /// the handler's until it returns and may be exchanged for another one of the same size.
-    /// Must not allocate, wait for I/O, or panic.
-    fn handle(&mut self, request: &Request, buffer: &mut IoBuf) -> Outcome;
+    /// Carries a request out. Must not allocate, wait for I/O, or panic.
+    fn handle(&mut self, job: &mut Job) -> Outcome;
 
     /// Whether requests that were carried out have left work behind.
     fn has_work(&self) -> bool {
@@ -59,7 +80,9 @@ pub struct Queue<'a> {
     /// Slots of the device.
     slots: u64,
     /// Throttled requests, oldest first. Room for every tag, so that it never grows.
-    throttled: Vec<(Tag, Request, IoBuf)>,
+    throttled: VecDeque<Job>,
+    /// When to try the oldest of them again.
+    retry_at: Instant,
     stats: &'a QueueStats,
 }
 
@@ -71,19 +94,19 @@ impl<'a> Queue<'a> {
         slots: u64,
         stats: &'a QueueStats,
     ) -> io::Result<Self> {
-        let throttled = Vec::with_capacity(buffers.len());
+        let throttled = VecDeque::with_capacity(buffers.len());
         for (tag, buffer) in buffers.into_iter().enumerate() {
             ring.fetch(Tag(tag as u16), buffer);
         }
         ring.submit()?;
-        Ok(Self { ring, slots, throttled, stats })
+        Ok(Self { ring, slots, throttled, retry_at: Instant::now(), stats })
     }
 
     /// Serves until the device is stopped. Requests go before the work that earlier ones left:
     /// between two pieces of it what has arrived is looked at, which costs no call into the kernel.
     pub fn serve(&mut self, handler: &mut impl Handler) -> QueueEnd {
         let mut stuck = false;
-        while self.ring.fetched() > 0 || !self.throttled.is_empty() || handler.has_work() {
+        while self.ring.fetched() > 0 || !self.throttled.is_empty() {
             let sent = if handler.has_work() && !stuck {
                 self.ring.submit_and_look()
             } else {
@@ -111,7 +134,9 @@ impl<'a> Queue<'a> {
             count += 1;
             match completion {
                 Completion::Request(tag, desc, buffer) => match Request::parse(&desc, self.slots) {
-                    Ok(request) => self.step(handler, tag, request, buffer),
+                    Ok(request) => {
+                        self.step(handler, Job { tag, request, buffer, done: 0, since: None });
+                    }
                     Err(e) => {
                         self.stats.refused_requests.add(1);
                         self.ring.commit_and_fetch(tag, e.errno(), buffer);
@@ -127,24 +152,42 @@ impl<'a> Queue<'a> {
         Ok(count)
     }
 
-    /// Handles one request, and commits it unless it is throttled.
-    fn step(&mut self, handler: &mut impl Handler, tag: Tag, request: Request, mut buffer: IoBuf) {
-        let result = match handler.handle(&request, &mut buffer) {
-            Outcome::Done => request.data_bytes() as i32,
-            Outcome::Failed(e) => e.errno(),
-            Outcome::Throttled => {
-                self.throttled.push((tag, request, buffer));
-                return;
-            }
-        };
-        self.ring.commit_and_fetch(tag, result, buffer);
+    /// Handles one request, and commits it unless it is throttled: then it waits behind those that
+    /// already are.
+    fn step(&mut self, handler: &mut impl Handler, mut job: Job) {
+        match self.result(handler, &mut job) {
+            Some(result) => self.ring.commit_and_fetch(job.tag, result, job.buffer),
+            None => self.throttled.push_back(job),
+        }
     }
 
-    /// Handles each throttled request once more, oldest first; those still throttled stay in order.
+    /// Handles throttled requests again, oldest first, until one still is; now and then.
     fn retry(&mut self, handler: &mut impl Handler) {
-        for _ in 0..self.throttled.len() {
-            let (tag, request, buffer) = self.throttled.remove(0);
-            self.step(handler, tag, request, buffer);
+        if self.throttled.is_empty() || Instant::now() < self.retry_at {
+            return;
+        }
+        while let Some(mut job) = self.throttled.pop_front() {
+            match self.result(handler, &mut job) {
+                Some(result) => self.ring.commit_and_fetch(job.tag, result, job.buffer),
+                None => {
+                    self.throttled.push_front(job);
+                    self.retry_at = Instant::now() + RETRY_PAUSE;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What to commit; `None` if the request is throttled.
+    fn result(&self, handler: &mut impl Handler, job: &mut Job) -> Option<i32> {
+        match handler.handle(job) {
+            Outcome::Done => Some(job.request.data_bytes() as i32),
+            Outcome::Failed(e) => Some(e.errno()),
+            Outcome::Throttled => {
+                job.since.get_or_insert_with(Instant::now);
+                self.stats.throttled_tries.add(1);
+                None
+            }
         }
     }
 }

@@ -66,6 +66,7 @@ pub fn read(root: &Path, id: u32, features: Features, depth: u16) -> Vec<Setting
     let timeout = value("io_timeout");
     let requests = value("nr_requests");
     let wbt = value("wbt_lat_usec");
+    let throttles = wbt != "0";
     let spare = depth - SPARE_TAGS;
     let death = features.notices_death();
     let timeout_good = death || number(&timeout) <= u64::from(IO_TIMEOUT_MS);
@@ -75,7 +76,7 @@ pub fn read(root: &Path, id: u32, features: Features, depth: u16) -> Vec<Setting
         row("scheduler", scheduler, "none".to_owned(), none),
         row("io_timeout", timeout, limit(death, any, IO_TIMEOUT_MS), timeout_good),
         row("nr_requests", requests, limit(death, any, u32::from(spare)), requests_good),
-        row("wbt_lat_usec", wbt, "on (not 0): leaves tags for reads".to_owned(), true),
+        row("wbt_lat_usec", wbt, "on (not 0): leaves tags for reads".to_owned(), throttles),
     ]
 }
 
@@ -119,6 +120,15 @@ mod tests {
         let after = read(root.path(), 3, Features(F_QUIESCE), 64);
         assert_eq!((after[1].value.as_str(), after[2].value.as_str()), ("30000", "64"));
         assert!(after.iter().all(|s| s.good), "{after:?}");
+    }
+
+    #[test]
+    fn writeback_throttling_switched_off_is_not_good() {
+        let root = tree();
+        let wbt = |root: &Path| read(root, 3, Features(0), 64).pop().expect("the last row").good;
+        assert!(wbt(root.path()), "a kernel without it has nothing to switch on");
+        fs::write(queue_dir(root.path(), 3).join("wbt_lat_usec"), "0\n").expect("file");
+        assert!(!wbt(root.path()));
     }
 
     #[test]
