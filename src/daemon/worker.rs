@@ -219,3 +219,98 @@ fn pages(buffer: &[u8]) -> impl Iterator<Item = &Page> {
 fn pages_mut(buffer: &mut [u8]) -> impl Iterator<Item = &mut Page> {
     buffer.as_chunks_mut::<PAGE_SIZE>().0.iter_mut()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreCodec;
+    use crate::sys::map::{Arena, Words};
+    use crate::units::SlotIndex;
+
+    const SLOTS: usize = 4096;
+
+    fn file(len: usize) -> File {
+        let file = tempfile::tempfile().expect("file");
+        file.set_len(len as u64).expect("size");
+        file
+    }
+
+    /// A handler with `fresh` staging buffers over a pool of which nothing is there yet, and a job
+    /// that writes four pages of noise.
+    fn with_handler(pool: usize, fresh: usize, test: impl FnOnce(&mut SwapHandler<'_>, &mut Job)) {
+        let (mut buffers, view) =
+            IoBuf::carve(&file(4 * PAGE_SIZE * (fresh + 1)), fresh + 1, 4 * PAGE_SIZE)
+                .expect("map");
+        let words = Words::new(&file(8 * SLOTS), SLOTS).expect("map");
+        let arena = Arena::sparse(&file(pool), pool).expect("map");
+        let store = Store::new(words, arena, StoreCodec::None).with_buffers(view);
+        let mut buffer = buffers.pop().expect("one");
+        for (i, word) in buffer.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            *word = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        }
+        let request = Request { op: Op::Write, first: SlotIndex(10), count: 4 };
+        let (growth, stats) = (Growth::new().expect("eventfd"), QueueStats::default());
+        let mut handler = SwapHandler {
+            store: &store,
+            stream: Stream::new(),
+            growth: &growth,
+            staging: Staging::new(buffers),
+            stats: &stats,
+        };
+        test(&mut handler, &mut Job::new(crate::units::Tag(0), request, buffer));
+    }
+
+    #[test]
+    fn a_write_waits_for_the_pool_to_grow_and_then_goes_on_where_it_was() {
+        with_handler(1 << 20, 0, |handler, job| {
+            assert_eq!(handler.handle(job), Outcome::Throttled);
+            assert!(handler.store.pool().grow(1 << 15).expect("memory"));
+            assert_eq!(handler.handle(job), Outcome::Done);
+            assert_eq!(job.done, 4);
+            assert_eq!(handler.stats.write_huge_pages.get(), 4);
+            assert_eq!(handler.stats.write_full_pages.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_write_that_finds_no_room_in_a_pool_of_full_size_fails_at_once() {
+        with_handler(1 << 15, 0, |handler, job| {
+            assert!(handler.store.pool().grow(1 << 15).expect("memory"));
+            let page = *pages(&job.buffer).next().expect("one");
+            for slot in (100..106).map(SlotIndex) {
+                handler.store.write(slot, &page, &mut handler.stream, handler.stats).expect("room");
+            }
+            assert_eq!(handler.handle(job), Outcome::Failed(IoError::Full));
+            // Eight pages fit: two of the four are in, the other two are the kernel's.
+            assert_eq!(handler.stats.write_full_pages.get(), 2);
+        });
+    }
+
+    #[test]
+    fn a_write_is_staged_while_there_is_room_and_read_back_before_and_after_it_settles() {
+        with_handler(8 << 20, 1, |handler, job| {
+            while handler.store.pool().grow(1 << 20).expect("memory") {}
+            let wanted: Vec<u8> = job.buffer.to_vec();
+            let at = job.buffer.address();
+            assert_eq!(handler.handle(job), Outcome::Done);
+            assert_ne!(job.buffer.address(), at, "a fresh buffer goes back to the driver");
+            assert_eq!(handler.stats.write_staged_pages.get(), 4);
+            let read = |handler: &mut SwapHandler<'_>, job: &mut Job| {
+                job.buffer.fill(0xee);
+                job.request.op = Op::Read;
+                assert_eq!(handler.handle(job), Outcome::Done);
+                assert_eq!(job.buffer[..], wanted);
+            };
+            read(handler, job);
+            assert_eq!(handler.stats.read_staged_pages.get(), 4);
+            while handler.has_work() {
+                assert!(handler.work(), "there is room for what was staged");
+            }
+            read(handler, job);
+            assert_eq!(handler.stats.read_huge_pages.get(), 4);
+            job.request.op = Op::Write;
+            assert_eq!(handler.handle(job), Outcome::Done);
+            assert_eq!(handler.stats.write_staged_pages.get(), 8, "the buffer is fresh again");
+        });
+    }
+}

@@ -186,6 +186,62 @@ mod tests {
         });
     }
 
+    impl Model {
+        /// As `Store::settle` and its caller do: place 0 is the staged page's, and is used for
+        /// something else afterwards, whether the page moved or was out of date.
+        fn settle(&self, to: usize, value: usize) {
+            self.places[to].store(value, Ordering::Relaxed);
+            let mut guard = SlotGuard::lock(&self.slot);
+            let moved = place(guard.entry()) == 0;
+            if moved {
+                guard.publish(object(to as u64));
+            }
+            drop(guard);
+            if !moved {
+                self.places[to].store(0, Ordering::Relaxed);
+            }
+            self.places[0].store(0, Ordering::Relaxed);
+        }
+
+        /// As `write`, but what is in place 0 is its owner's to use again.
+        fn overwrite(&self, to: usize, value: usize) {
+            self.places[to].store(value, Ordering::Relaxed);
+            let mut guard = SlotGuard::lock(&self.slot);
+            let old = place(guard.publish(object(to as u64)));
+            drop(guard);
+            if old != 0 {
+                self.places[old].store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    #[test]
+    fn no_reader_sees_a_request_buffer_that_is_used_again() {
+        loom::model(|| {
+            let model = model();
+            let other = Arc::clone(&model);
+            let settler = loom::thread::spawn(move || other.settle(1, 10));
+            assert_eq!(model.read(), 10);
+            settler.join().expect("settler");
+            assert_eq!(model.read(), 10);
+        });
+    }
+
+    #[test]
+    fn an_overwrite_wins_against_the_settling_of_what_it_replaced() {
+        loom::model(|| {
+            let model = model();
+            let other = Arc::clone(&model);
+            let settler = loom::thread::spawn(move || other.settle(1, 10));
+            model.overwrite(2, 12);
+            assert_eq!(model.read(), 12);
+            settler.join().expect("settler");
+            assert_eq!(model.read(), 12);
+            let left = [0, 1, 2].map(|i| model.places[i].load(Ordering::Relaxed));
+            assert_eq!(left, [0, 0, 12], "nothing is lost and nothing is kept twice");
+        });
+    }
+
     #[test]
     fn publication_keeps_the_lock_until_the_guard_goes() {
         let word = AtomicU64::new(0);

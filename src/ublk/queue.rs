@@ -40,6 +40,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// A request that nobody has tried to carry out yet.
+    pub const fn new(tag: Tag, request: Request, buffer: IoBuf) -> Self {
+        Self { tag, request, buffer, done: 0, since: None }
+    }
+
     /// How long it has been throttled.
     pub fn waited(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| since.elapsed())
@@ -135,7 +140,7 @@ impl<'a> Queue<'a> {
             match completion {
                 Completion::Request(tag, desc, buffer) => match Request::parse(&desc, self.slots) {
                     Ok(request) => {
-                        self.step(handler, Job { tag, request, buffer, done: 0, since: None });
+                        self.step(handler, Job::new(tag, request, buffer));
                     }
                     Err(e) => {
                         self.stats.refused_requests.add(1);
