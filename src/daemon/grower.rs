@@ -14,14 +14,19 @@ use crate::sys::wake::Bell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Pause after the kernel refused memory.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long writes wait for the pool to grow. Growing by a chunk takes well below a millisecond
-/// where there is memory; where there is none, reclaim must soon learn that this way is closed.
+/// How long a write waits for a pool that does not grow. Growing by a chunk takes well below a
+/// millisecond where there is memory; where there is none, reclaim must soon learn that this way is
+/// closed.
 const STARVED_MAX: Duration = Duration::from_secs(1);
+/// How long a write waits for a pool that grows, but not fast enough for everybody.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+const _: () = assert!(STARVED_MAX.as_millis() < WAIT_MAX.as_millis());
 
 /// What queue threads and the growing thread share.
 #[derive(Debug)]
@@ -32,6 +37,9 @@ pub struct Growth {
     ending: AtomicBool,
     /// Size of the pool when a write last waited in vain.
     gave_up_at: AtomicU64,
+    begin: Instant,
+    /// When the pool last grew, after `begin`.
+    grew_at_ms: AtomicU64,
     /// Times that the kernel refused memory for the pool.
     pub failures: Counter,
 }
@@ -44,6 +52,8 @@ impl Growth {
             asked: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             gave_up_at: AtomicU64::new(u64::MAX),
+            begin: Instant::now(),
+            grew_at_ms: AtomicU64::new(0),
             failures: Counter::default(),
         })
     }
@@ -60,15 +70,22 @@ impl Growth {
         }
     }
 
-    /// Whether a write that found no room, and has waited that long, may find some soon. Once a
-    /// write has waited in vain the answer is no until the pool does grow, so that reclaim does
-    /// not wait again and again for memory that the machine does not have.
+    /// Whether a write that found no room, and has waited that long, may find some soon: it has not
+    /// waited for long, or the pool keeps growing meanwhile. Once a write has waited in vain the
+    /// answer is no until the pool does grow, so that reclaim does not wait again and again for
+    /// memory that the machine does not have.
     pub fn may_help(&self, store: &Store, waited: Duration) -> bool {
         let there = store.pool().slab_bytes();
-        if waited >= STARVED_MAX {
+        let grows = self.since_growth() < STARVED_MAX;
+        if waited >= WAIT_MAX || (waited >= STARVED_MAX && !grows) {
             self.gave_up_at.store(there, Ordering::Relaxed);
         }
         there < store.pool().capacity_bytes() && self.gave_up_at.load(Ordering::Relaxed) != there
+    }
+
+    fn since_growth(&self) -> Duration {
+        let grew = Duration::from_millis(self.grew_at_ms.load(Ordering::Relaxed));
+        self.begin.elapsed().saturating_sub(grew)
     }
 
     /// Ends the growing thread.
@@ -93,7 +110,10 @@ impl Growth {
         let pool = store.pool();
         while pool.free_bytes() < RESERVE_HIGH_BYTES && !self.ending.load(Ordering::Acquire) {
             match pool.grow(GROW_BYTES) {
-                Ok(true) => {}
+                Ok(true) => {
+                    let now = self.begin.elapsed().as_millis() as u64;
+                    self.grew_at_ms.store(now, Ordering::Relaxed);
+                }
                 Ok(false) => return,
                 Err(_) => {
                     self.failures.add(1);
@@ -147,11 +167,21 @@ mod tests {
     #[test]
     fn after_a_wait_in_vain_nobody_waits_until_the_pool_grows() {
         let store = store(1 << 20);
-        let growth = Growth::new().expect("eventfd");
+        let mut growth = Growth::new().expect("eventfd");
+        growth.begin -= 2 * STARVED_MAX;
         assert!(growth.may_help(&store, STARVED_MAX / 2));
         assert!(!growth.may_help(&store, STARVED_MAX));
         assert!(!growth.may_help(&store, Duration::ZERO));
         assert!(store.pool().grow(1 << 16).expect("memory"));
         assert!(growth.may_help(&store, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_write_waits_longer_for_a_pool_that_grows_but_not_for_ever() {
+        let store = store(1 << 20);
+        let growth = Growth::new().expect("eventfd");
+        growth.grew_at_ms.store(growth.begin.elapsed().as_millis() as u64, Ordering::Relaxed);
+        assert!(growth.may_help(&store, STARVED_MAX));
+        assert!(!growth.may_help(&store, WAIT_MAX));
     }
 }
