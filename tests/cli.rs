@@ -323,6 +323,41 @@ fn the_helper_waits_for_a_device() {
     let line = text(&output.stderr);
     let by_hand = "by hand: `mkswap /nonexistent/ublkb0 && swapon -p 7 -d /nonexistent/ublkb0`";
     assert!(line.contains("the service runs, but") && line.contains(by_hand), "{line}");
+    let cluster = std::fs::read_to_string("/proc/sys/vm/page-cluster");
+    let wrong = cluster.is_ok_and(|value| value.trim() != "0");
+    assert_eq!(line.contains("uswap: warning: vm.page-cluster is"), wrong, "{line}");
+}
+
+#[test]
+fn doctor_gives_commands_that_can_be_typed() {
+    let dir = directory();
+    let setting = |name: &str, wanted: &str| BlockSetting {
+        name: name.into(),
+        value: "0".into(),
+        wanted: wanted.into(),
+        good: false,
+    };
+    let block = vec![
+        setting("scheduler", "none"),
+        setting("io_timeout", "at most 1000"),
+        setting("nr_requests", "at most 62"),
+        setting("wbt_lat_usec", "on (not 0): leaves tags for reads"),
+    ];
+    let server = serve(dir.path(), Status { block, ..status("one", false) });
+    let at = ["--run-dir", str(dir.path())];
+    let output = uswap(&["doctor", at[0], at[1]]);
+    let shown = text(&output.stdout);
+    for (value, name) in [
+        ("none", "scheduler"),
+        ("1000", "io_timeout"),
+        ("62", "nr_requests"),
+        ("2000", "wbt_lat_usec"),
+    ] {
+        let fix = format!("fix: echo {value} > /sys/block/uswap-test-one/queue/{name}\n");
+        assert!(shown.contains(&fix), "{fix} in {shown}");
+    }
+    accepted(&["down", "one", at[0], at[1]]);
+    server.join().expect("the service ended");
 }
 
 #[test]
