@@ -79,7 +79,13 @@ fn status(name: &str, swap: bool) -> Status {
         depth: 64,
         uptime_seconds: 5,
         swap: swap.then_some(SwapUse { size_bytes: 6 << 30, used_bytes: 3 << 20, priority: 100 }),
-        memory: MemoryUse { pool_bytes: 2 << 30, pool_used_bytes: 1 << 20, ..MemoryUse::default() },
+        memory: MemoryUse {
+            pool_bytes: 2 << 30,
+            pool_used_bytes: 1 << 20,
+            pool_level: "low".into(),
+            pool_growth_failures: 41,
+            ..MemoryUse::default()
+        },
         pages: PageCounts { stored: 768, lz4: 768, ..PageCounts::default() },
         safety: Safety::default(),
         block: vec![BlockSetting {
@@ -247,6 +253,10 @@ fn services_are_listed_described_and_stopped() {
     for part in ["3M of 6G used, priority 100", "ratio 3.00", "mq-deadline (want none)", "768"] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
+    // The pool's watermark and refused growth: see policy/src/watermark.rs.
+    assert!(shown.contains("room: low"), "{shown}");
+    let refusals = shown.lines().find(|line| line.starts_with("growth refused"));
+    assert!(refusals.is_some_and(|line| line.ends_with(" 41")), "{shown}");
     let busy = refused(&["up", "two", "--pool", "16M", at[0], at[1]], 1);
     assert!(busy.contains("already runs and is in use as swap"), "{busy}");
     for (name, server) in [("one", one), ("two", two)] {
