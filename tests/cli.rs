@@ -48,6 +48,13 @@ fn str(path: &Path) -> &str {
     path.to_str().expect("path")
 }
 
+/// What is in a run directory, but for lock files, which stay.
+fn left_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("directory").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| !name.ends_with(".lock")).collect()
+}
+
 /// Where a test must not go on, because a real device would be made.
 fn real_driver() -> bool {
     let real = Path::new("/dev/ublk-control").exists();
@@ -72,7 +79,13 @@ fn status(name: &str, swap: bool) -> Status {
         depth: 64,
         uptime_seconds: 5,
         swap: swap.then_some(SwapUse { size_bytes: 6 << 30, used_bytes: 3 << 20, priority: 100 }),
-        memory: MemoryUse { pool_bytes: 2 << 30, pool_used_bytes: 1 << 20, ..MemoryUse::default() },
+        memory: MemoryUse {
+            pool_bytes: 2 << 30,
+            pool_used_bytes: 1 << 20,
+            pool_level: "low".into(),
+            pool_growth_failures: 41,
+            ..MemoryUse::default()
+        },
         pages: PageCounts { stored: 768, lz4: 768, ..PageCounts::default() },
         safety: Safety::default(),
         block: vec![BlockSetting {
@@ -132,7 +145,7 @@ fn wrong_words_are_code_2_with_a_remedy() {
         (&["run", "--size", "99999999999T"], "too large"),
         (&["run", "--size", "17T"], "size: 17T is too large; use at most 16T"),
         (&["run", "--pool", "1M"], "pool: 1M is too small; use at least 16M"),
-        (&["run", "--pool", "256G"], "larger than memory allows: pool 256G"),
+        (&["run", "--pool", "256G"], "larger than memory allows: 256G pool"),
         (&["run", "--pool", "4K", "--size", "8G"], "pool: 4K is too small"),
         (&["run", "--depth", "4"], "depth: 4 is out of range; use a number from 8 to 128"),
         (&["run", "--depth", "many"], "not a whole number"),
@@ -148,6 +161,7 @@ fn wrong_words_are_code_2_with_a_remedy() {
         (&["run", "--target", "null", "--swapon"], "the null target stores nothing"),
         (&["up", "--target", "null"], "the null target stores nothing"),
         (&["up", "a b"], "cannot be a service name"),
+        (&["up", "a.sock"], "could be another service's .sock file"),
         (&["down", "a/b"], "cannot be a service name"),
         (&["status", "..."], "cannot be a service name"),
         (&["list", "all"], "unexpected argument 'all'"),
@@ -239,6 +253,10 @@ fn services_are_listed_described_and_stopped() {
     for part in ["3M of 6G used, priority 100", "ratio 3.00", "mq-deadline (want none)", "768"] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
+    // The pool's watermark and refused growth: see policy/src/watermark.rs.
+    assert!(shown.contains("room: low"), "{shown}");
+    let refusals = shown.lines().find(|line| line.starts_with("growth refused"));
+    assert!(refusals.is_some_and(|line| line.ends_with(" 41")), "{shown}");
     let busy = refused(&["up", "two", "--pool", "16M", at[0], at[1]], 1);
     assert!(busy.contains("already runs and is in use as swap"), "{busy}");
     for (name, server) in [("one", one), ("two", two)] {
@@ -263,8 +281,8 @@ fn a_dead_server_is_told_and_cleaned_up() {
     }
     let output = uswap(&["down", "gone", at[0], at[1]]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains(&format!("removing {}", dir.path().display())));
-    assert_eq!(std::fs::read_dir(dir.path()).expect("directory").count(), 0);
+    assert_eq!((text(&output.stdout), text(&output.stderr)), ("gone is down\n", ""));
+    assert_eq!(left_in(dir.path()), [""; 0]);
 }
 
 #[test]
@@ -284,9 +302,7 @@ fn up_reports_what_the_server_said_and_leaves_only_the_log() {
     let said = std::fs::read_to_string(&log).expect("log");
     assert!(said.starts_with("uswap: ") && !said.contains("old"), "{said}");
     assert_eq!(log.metadata().expect("log").permissions().mode() & 0o777, 0o600);
-    let left = std::fs::read_dir(dir.path()).expect("directory").flatten();
-    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
-    assert_eq!(left, ["default.log"]);
+    assert_eq!(left_in(dir.path()), ["default.log"]);
 }
 
 #[test]
@@ -317,6 +333,41 @@ fn the_helper_waits_for_a_device() {
     let line = text(&output.stderr);
     let by_hand = "by hand: `mkswap /nonexistent/ublkb0 && swapon -p 7 -d /nonexistent/ublkb0`";
     assert!(line.contains("the service runs, but") && line.contains(by_hand), "{line}");
+    let cluster = std::fs::read_to_string("/proc/sys/vm/page-cluster");
+    let wrong = cluster.is_ok_and(|value| value.trim() != "0");
+    assert_eq!(line.contains("uswap: warning: vm.page-cluster is"), wrong, "{line}");
+}
+
+#[test]
+fn doctor_gives_commands_that_can_be_typed() {
+    let dir = directory();
+    let setting = |name: &str, wanted: &str| BlockSetting {
+        name: name.into(),
+        value: "0".into(),
+        wanted: wanted.into(),
+        good: false,
+    };
+    let block = vec![
+        setting("scheduler", "none"),
+        setting("io_timeout", "at most 1000"),
+        setting("nr_requests", "at most 62"),
+        setting("wbt_lat_usec", "on (not 0): leaves tags for reads"),
+    ];
+    let server = serve(dir.path(), Status { block, ..status("one", false) });
+    let at = ["--run-dir", str(dir.path())];
+    let output = uswap(&["doctor", at[0], at[1]]);
+    let shown = text(&output.stdout);
+    for (value, name) in [
+        ("none", "scheduler"),
+        ("1000", "io_timeout"),
+        ("62", "nr_requests"),
+        ("2000", "wbt_lat_usec"),
+    ] {
+        let fix = format!("fix: echo {value} > /sys/block/uswap-test-one/queue/{name}\n");
+        assert!(shown.contains(&fix), "{fix} in {shown}");
+    }
+    accepted(&["down", "one", at[0], at[1]]);
+    server.join().expect("the service ended");
 }
 
 #[test]

@@ -65,6 +65,15 @@ fn golden_directories() {
 }
 
 #[test]
+fn a_swap_table_that_cannot_be_understood_is_a_warning() {
+    let root = tempfile::tempdir().expect("directory");
+    fs::create_dir(root.path().join("proc")).expect("proc");
+    fs::write(root.path().join("proc/swaps"), "Filename\n/dev/sda2 many\n").expect("swaps");
+    let found = examined(root.path());
+    assert!(found.contains("Warn swap areas: /proc/swaps: unreadable: /dev/sda2 many"), "{found}");
+}
+
+#[test]
 fn the_example_names_every_key_and_changes_nothing() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/uswap.conf");
     let text = fs::read_to_string(&path).expect("example");

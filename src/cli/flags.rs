@@ -111,6 +111,8 @@ fn target(text: &str) -> Result<Target, String> {
 pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
     let mut args: Vec<OsString> = Vec::new();
     let mut push = |flag: &str, value: OsString| args.extend([flag.into(), value]);
+    // An empty file, or the service's default one would fill in what is not said here.
+    push("--config", "/dev/null".into());
     push("--name", (&settings.name).into());
     push("--size", settings.size.to_string().into());
     if settings.target == Target::Swap {
@@ -143,5 +145,43 @@ impl RunDir {
     /// The directory given, or the usual one.
     pub fn path(&self) -> &Path {
         self.given.as_deref().unwrap_or(Path::new(RUN_DIR_DEFAULT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Words {
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        flags: RunFlags,
+    }
+
+    #[test]
+    fn the_server_gets_exactly_these_settings_and_no_default_file() {
+        let root = tempfile::tempdir().expect("directory");
+        let file = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("has one")).expect("directory");
+            std::fs::write(path, text).expect("file");
+        };
+        file("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 8388608 kB\n");
+        file("dev/null", "");
+        file("etc/uswap/x.conf", "id = 5\nqueues = 2\nsocket = \"/other\"\n");
+        file("mine.conf", "name = \"x\"\ndepth = 16\n");
+        let settings = |words: Vec<OsString>| {
+            let words = Words::try_parse_from(words).expect("words");
+            let keys = words.flags.keys(root.path(), words.name.as_deref()).expect("keys");
+            check::settings(root.path(), keys).expect("settings")
+        };
+        let wanted = settings(["up", "--config", "/mine.conf"].map(OsString::from).to_vec());
+        assert_eq!((wanted.id, wanted.queues, wanted.depth), (None, None, 16));
+        let args = std::iter::once("run".into()).chain(to_args(&wanted)).collect();
+        assert_eq!(settings(args), wanted);
     }
 }

@@ -6,7 +6,7 @@
 //! and swapon in its own process.
 
 use super::flags::RunFlags;
-use super::{say, swap};
+use super::{doctor, note, say, swap};
 use crate::config::{PRIORITY_DEFAULT, Settings, check};
 use crate::error::{StartError, StartResult};
 use clap::Args;
@@ -46,7 +46,7 @@ impl Run {
                 let _ = writeln!(pipe, "{device}");
             }
         };
-        let served = crate::daemon::serve(&settings, &mut ready, &super::note);
+        let served = crate::daemon::serve(&settings, &mut ready, &note);
         if let Some(mut child) = helper {
             drop(child.stdin.take());
             let _ = child.wait();
@@ -90,6 +90,9 @@ impl SwaponHelper {
         let device = line.trim_end();
         if read.is_err() || device.is_empty() {
             return Ok(());
+        }
+        for warning in doctor::before_swapon(Path::new("/")) {
+            note(&warning);
         }
         match swap::enable(device, &self.name, self.priority, self.discard) {
             Ok(done) => say(&format!("{done}\n")),

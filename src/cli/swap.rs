@@ -1,46 +1,14 @@
-//! The kernel's list of swap areas, and the util-linux programs that change it.
+//! The util-linux programs that change the kernel's list of swap areas.
 
-use crate::config::{size, under};
+use crate::config::size;
+use crate::daemon::usage::SwapArea;
 use crate::error::{StartError, StartResult};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Longest label that fits in a swap header with its closing zero.
 const LABEL_BYTES_MAX: usize = 15;
 /// For a PATH without the system directories, as users and some units have.
 const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// A line of /proc/swaps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SwapArea {
-    /// Device or file.
-    pub path: String,
-    /// Size in bytes.
-    pub size: u64,
-    /// Bytes of it in use.
-    pub used: u64,
-    /// Priority; the higher is used first.
-    pub priority: i32,
-}
-
-/// All swap areas. A machine without /proc/swaps has none.
-pub fn areas(root: &Path) -> Vec<SwapArea> {
-    let text = std::fs::read_to_string(under(root, Path::new("/proc/swaps"))).unwrap_or_default();
-    let line = |line: &str| {
-        let mut words = line.split_whitespace();
-        let path = words.next()?.replace("\\040", " ");
-        let mut number = || words.next_back()?.parse::<i64>().ok();
-        let (priority, used, size) = (number()?, number()?, number()?);
-        let bytes = |kib: i64| u64::try_from(kib).ok().map(|k| k << 10);
-        Some(SwapArea { path, size: bytes(size)?, used: bytes(used)?, priority: priority as i32 })
-    };
-    text.lines().skip(1).filter_map(line).collect()
-}
-
-/// The swap area on `device`, if it is one.
-pub fn area(root: &Path, device: &str) -> Option<SwapArea> {
-    areas(root).into_iter().find(|area| area.path == device)
-}
 
 /// Writes a swap header to `device` and switches it on. A line for the person who asked comes back.
 pub fn enable(device: &str, name: &str, priority: i16, discard: bool) -> StartResult<String> {
@@ -93,30 +61,13 @@ pub fn remedy(message: &str) -> Option<&'static str> {
 
 /// `used of size, priority P`.
 pub fn describe(area: &SwapArea) -> String {
-    let (used, size) = (size::format(area.used), size::format(area.size));
+    let (used, size) = (size::format(area.used_bytes), size::format(area.size_bytes));
     format!("{used} of {size} used, priority {}", area.priority)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn proc_swaps_is_read() {
-        let root = tempfile::tempdir().expect("directory");
-        std::fs::create_dir(root.path().join("proc")).expect("proc");
-        let text = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n\
-                    /dev/ublkb0                             partition\t1048572\t\t4\t\t100\n\
-                    /swap\\040file                           file\t\t1024\t\t0\t\t-2\n";
-        std::fs::write(root.path().join("proc/swaps"), text).expect("swaps");
-        let found = areas(root.path());
-        assert_eq!(found.len(), 2);
-        assert_eq!((found[0].used, found[0].priority), (4096, 100));
-        assert_eq!((found[1].path.as_str(), found[1].priority), ("/swap file", -2));
-        assert!(area(root.path(), "/dev/ublkb0").is_some());
-        assert!(area(root.path(), "/dev/ublkb1").is_none());
-        assert!(areas(Path::new("/nonexistent")).is_empty());
-    }
 
     #[test]
     fn a_missing_program_is_told() {

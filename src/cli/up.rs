@@ -6,6 +6,7 @@ use super::flags::{self, RunFlags};
 use super::service::{Service, State};
 use super::{doctor, note, say, swap};
 use crate::config::{NAME_DEFAULT, PRIORITY_DEFAULT, Settings, Target, check, size};
+use crate::daemon::usage::swap_area;
 use crate::error::{StartError, StartResult};
 use clap::Args;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -59,8 +60,10 @@ impl Up {
             Some(device) => enable(&settings, &device).map(|()| device)?,
             None => start_and_enable(&settings, &service)?,
         };
-        let area = swap::area(root, &device).map_or_else(String::new, |area| {
-            format!(" size {} priority {}", size::format(area.size), area.priority)
+        // swapon has succeeded; without a readable table the line is only shorter.
+        let area = swap_area(root, Path::new(&device)).ok().flatten();
+        let area = area.map_or_else(String::new, |area| {
+            format!(" size {} priority {}", size::format(area.size_bytes), area.priority)
         });
         say(&format!("swap on {device}{area}\n"))
     }
@@ -165,8 +168,9 @@ fn undo(child: &mut Child, service: &Service, device: &str, why: &StartError) ->
         let _ = child.wait();
         return StartError::failure(format!("{why}"), "the service was stopped again");
     }
-    if swap::area(Path::new("/"), device).is_some() {
-        let remedy = format!("{device} is in use all the same: `uswap down {}`", service.name);
+    // A table that cannot be read counts as "in use".
+    if swap_area(Path::new("/"), Path::new(device)).map_or(true, |area| area.is_some()) {
+        let remedy = format!("{device} may be in use all the same: `uswap down {}`", service.name);
         return StartError::failure(format!("{why}"), remedy);
     }
     let _ = child.kill();

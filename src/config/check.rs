@@ -12,7 +12,8 @@ use super::{CodecChoice, PRIORITY_DEFAULT, RUN_DIR_DEFAULT, Settings, Target, un
 use crate::error::{StartError, StartResult};
 use crate::limits::{
     DEPTH_DEFAULT, DEPTH_MAX, DEPTH_MIN, DEVICE_BYTES_MAX, DEVICE_BYTES_MIN, NAME_LEN_MAX,
-    POOL_BYTES_MAX, POOL_BYTES_MIN, QUEUES_MAX, RESERVE_HIGH_BYTES,
+    POOL_BYTES_MAX, POOL_BYTES_MIN, QUEUES_DEFAULT_MAX, QUEUES_MAX, REQUEST_BYTES_MAX,
+    RESERVE_HIGH_BYTES, STAGE_BUFFERS,
 };
 use crate::units::PAGE_SIZE;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,10 @@ const SLOT_BYTES: u64 = 8;
 const POOL_DEFAULT_MAX: u64 = 4 << 30;
 /// Device bytes for each byte of pool.
 const SIZE_PER_POOL: u64 = 3;
-/// Left over for request buffers, the server itself and whoever starts it.
+/// Left over for the server itself and whoever starts it.
 const HEADROOM_BYTES: u64 = 32 << 20;
+/// Ends of the names of a service's files beside its state directory, which has its plain name.
+const OTHER_FILES: [&str; 3] = [".log", ".sock", ".lock"];
 /// Longest path in a socket address, without the closing zero (Linux include/uapi/linux/un.h).
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -55,6 +58,12 @@ pub fn memory(root: &Path) -> StartResult<Memory> {
 /// Whether `name` can be a directory, a unit instance and a metric label.
 pub fn name(name: &str) -> StartResult<()> {
     let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if let Some(end) = OTHER_FILES.iter().find(|end| name.ends_with(*end)) {
+        return Err(StartError::usage(
+            format!("name: {name:?} could be another service's {end} file"),
+            format!("use a name without {end} at its end"),
+        ));
+    }
     if letters && !name.is_empty() && name.len() <= NAME_LEN_MAX && !name.starts_with(['.', '-']) {
         return Ok(());
     }
@@ -69,6 +78,11 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     let service = keys.name.clone().unwrap_or_else(|| super::NAME_DEFAULT.into());
     name(&service)?;
     let target = keys.target.unwrap_or(Target::Swap);
+    let depth = keys.depth.unwrap_or(DEPTH_DEFAULT);
+    between("depth", depth, DEPTH_MIN, DEPTH_MAX)?;
+    if let Some(queues) = keys.queues {
+        between("queues", queues, 1, QUEUES_MAX)?;
+    }
     let (size, pool) = sizes(root, &keys, target)?;
     let swapon = keys.swapon.unwrap_or(false);
     if swapon && target == Target::Null {
@@ -76,11 +90,6 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
             "swapon: the null target stores nothing, so it cannot be swap",
             "drop swapon or use target swap",
         ));
-    }
-    let depth = keys.depth.unwrap_or(DEPTH_DEFAULT);
-    between("depth", depth, DEPTH_MIN, DEPTH_MAX)?;
-    if let Some(queues) = keys.queues {
-        between("queues", queues, 1, QUEUES_MAX)?;
     }
     let priority = keys.priority.unwrap_or(PRIORITY_DEFAULT);
     between("priority", priority, 0, i16::MAX)?;
@@ -141,11 +150,29 @@ fn sizes(root: &Path, keys: &Keys, target: Target) -> StartResult<(u64, u64)> {
     let default = size.map_or(share, |size| share.min(size.max(POOL_BYTES_MIN)));
     let wanted = pool.unwrap_or(default);
     let size = size.unwrap_or_else(|| (wanted * SIZE_PER_POOL).min(DEVICE_BYTES_MAX));
-    if target == Target::Null {
-        return Ok((size, 0));
+    let (pool, table, staging) = match target {
+        Target::Swap => (wanted, size / PAGE * SLOT_BYTES, STAGE_BUFFERS as u64),
+        Target::Null => (0, 0, 0),
+    };
+    let queues = keys.queues.unwrap_or_else(|| queues_most(root));
+    let requests = u64::from(keys.depth.unwrap_or(DEPTH_DEFAULT)) + staging;
+    let buffers = u64::from(queues) * requests * REQUEST_BYTES_MAX as u64;
+    let asked = [keys.pool, keys.size].iter().any(Option::is_some)
+        || [keys.queues, keys.depth].iter().any(Option::is_some);
+    fits(memory, &Need { pool, table, buffers }, asked)?;
+    Ok((size, pool))
+}
+
+/// The most queues that a service may choose by itself: one per CPU that is on, up to a few.
+fn queues_most(root: &Path) -> u16 {
+    let text = std::fs::read_to_string(under(root, Path::new("/proc/stat"))).unwrap_or_default();
+    let cpu = |line: &&str| {
+        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    match text.lines().filter(cpu).count() {
+        0 => QUEUES_DEFAULT_MAX,
+        cpus => u16::try_from(cpus).map_or(QUEUES_DEFAULT_MAX, |n| n.min(QUEUES_DEFAULT_MAX)),
     }
-    fits(memory, size, wanted, keys.pool.is_some() || keys.size.is_some())?;
-    Ok((size, wanted))
 }
 
 fn bytes_between(key: &str, bytes: u64, min: u64, max: u64) -> StartResult<u64> {
@@ -176,41 +203,59 @@ fn bytes_between(key: &str, bytes: u64, min: u64, max: u64) -> StartResult<u64> 
     Ok(bytes)
 }
 
-/// Whether the service fits in RAM. Table and reserve are made present and locked before the device
-/// starts, so they must fit in what is available: pushing everything else out to make room is what
-/// swap is there to avoid. The pool grows to its size later, so that has to fit in RAM as such.
-fn fits(memory: Memory, size: u64, pool: u64, asked: bool) -> StartResult<()> {
-    let table = size / PAGE * SLOT_BYTES;
-    let at_start = pool.min(RESERVE_HIGH_BYTES) + table + HEADROOM_BYTES;
-    let need = pool + table + HEADROOM_BYTES;
-    let (parts, head) = (human(table), human(HEADROOM_BYTES));
-    let (what, remedy) = if need > memory.total {
-        let room = memory.total.saturating_sub(table + HEADROOM_BYTES);
-        let room = room - room % (1 << 20);
+/// Bytes that a service takes, by purpose.
+struct Need {
+    pool: u64,
+    table: u64,
+    buffers: u64,
+}
+
+/// Whether the service fits in RAM. Table, request buffers and reserve are made present and locked
+/// before the device starts, so they must fit in what is available: pushing everything else out to
+/// make room is what swap is there to avoid. The pool grows to its size later, so that has to fit
+/// in RAM as such.
+fn fits(memory: Memory, need: &Need, asked: bool) -> StartResult<()> {
+    let &Need { pool, table, buffers } = need;
+    let reserve = pool.min(RESERVE_HIGH_BYTES);
+    let at_start = reserve + table + buffers + HEADROOM_BYTES;
+    let in_all = pool + table + buffers + HEADROOM_BYTES;
+    let (larger, less) = if buffers > table {
+        (buffers, "use fewer --queues or a smaller --depth")
+    } else {
+        (table, "use a smaller --size")
+    };
+    let fixed = [(table, "slot table"), (buffers, "request buffers")];
+    let (what, remedy) = if in_all > memory.total {
+        let room = memory.total.saturating_sub(in_all - pool) >> 20;
         let what = format!(
-            "larger than memory allows: pool {}, slot table {parts} and {head} for the server are \
-             {}, but this machine has {}",
-            human(pool),
-            human(need),
+            "{} are {}, but this machine has {}",
+            listed(&[&[(pool, "pool")], &fixed[..]].concat()),
+            human(in_all),
             human(memory.total),
         );
-        let fits = format!("use --pool {}M or less", room >> 20);
-        (what, if room >= POOL_BYTES_MIN { fits } else { "use a smaller --size".into() })
+        let by_pool = room << 20 >= POOL_BYTES_MIN && pool >= larger;
+        (what, if by_pool { format!("use --pool {room}M or less") } else { less.into() })
     } else if at_start > memory.available {
         let what = format!(
-            "larger than memory allows: slot table {parts}, {} of the pool and {head} for the \
-             server must be there at start, but {} of {} are available",
-            human(pool.min(RESERVE_HIGH_BYTES)),
+            "{} must be there at start, but {} of {} are available",
+            listed(&[&fixed[..], &[(reserve, "of the pool")]].concat()),
             human(memory.available),
             human(memory.total),
         );
-        let table_hurts = at_start - table <= memory.available;
-        let remedy = if table_hurts { "use a smaller --size" } else { "free some memory first" };
-        (what, remedy.into())
+        let enough = at_start - larger <= memory.available;
+        (what, if enough { less } else { "free some memory first" }.to_owned())
     } else {
         return Ok(());
     };
+    let what = format!("larger than memory allows: {what}");
     Err(if asked { StartError::usage(what, remedy) } else { StartError::failure(what, remedy) })
+}
+
+/// The parts that take anything, in words, and what is left over for the server.
+fn listed(parts: &[(u64, &str)]) -> String {
+    let some = parts.iter().filter(|(bytes, _)| *bytes > 0);
+    let words: Vec<String> = some.map(|&(bytes, what)| human(bytes) + " " + what).collect();
+    format!("{} and {} for the server", words.join(", "), human(HEADROOM_BYTES))
 }
 
 #[cfg(test)]
@@ -249,10 +294,41 @@ mod tests {
     }
 
     #[test]
-    fn null_needs_no_memory() {
-        let root = machine(1 << 20, 1 << 10);
-        let keys = Keys { target: Some(Target::Null), ..Keys::default() };
-        assert_eq!(settings(root.path(), keys).expect("null").pool, 0);
+    fn null_needs_its_request_buffers_only() {
+        let keys = Keys { target: Some(Target::Null), queues: Some(1), ..Keys::default() };
+        let root = machine(1 << 20, 40 << 10);
+        assert_eq!(settings(root.path(), keys.clone()).expect("8M and 32M").pool, 0);
+        let root = machine(1 << 20, 39 << 10);
+        let error = settings(root.path(), keys).expect_err("buffers").to_string();
+        let all = "allows: 8M request buffers and 32M for the server must be there at start";
+        assert!(error.contains(all) && error.contains("fewer --queues"), "{error}");
+    }
+
+    #[test]
+    fn request_buffers_are_counted_and_told() {
+        let keys = Keys { queues: Some(64), depth: Some(128), ..Keys::default() };
+        let error = refusal(keys.clone());
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(text.contains("1.3G request buffers"), "{text}");
+        assert!(text.contains("; use fewer --queues or a smaller --depth"), "{text}");
+        let root = machine(4 << 20, 1 << 20);
+        let text = settings(root.path(), keys.clone()).expect_err("not free now").to_string();
+        assert!(text.contains("must be there at start") && text.contains("--queues"), "{text}");
+        let root = machine(4 << 20, 2 << 20);
+        settings(root.path(), keys).expect("fits");
+    }
+
+    #[test]
+    fn queues_are_counted_by_cpu_up_to_a_few() {
+        let root = machine(1 << 20, 1 << 20);
+        assert_eq!(queues_most(root.path()), QUEUES_DEFAULT_MAX, "nobody knows");
+        for (cpus, queues) in [(1, 1), (2, 2), (9, QUEUES_DEFAULT_MAX)] {
+            let lines: String = (0..cpus).map(|n| format!("cpu{n} 1 2 3\n")).collect();
+            std::fs::write(root.path().join("proc/stat"), format!("cpu  9 9\n{lines}intr 1\n"))
+                .expect("stat");
+            assert_eq!(queues_most(root.path()), queues);
+        }
     }
 
     #[test]
@@ -262,10 +338,9 @@ mod tests {
         let text = error.to_string();
         for part in [
             "larger than memory allows",
-            "pool 2G",
-            "12M",
+            "2G pool, 12M slot table, 48M request buffers",
             "this machine has 1G",
-            "use --pool 980M",
+            "use --pool 932M",
         ] {
             assert!(text.contains(part), "{text}");
         }
@@ -315,5 +390,9 @@ mod tests {
         for bad in ["", ".", "-x", ".x", "a/b", "a b", "ä", "a\n", &"n".repeat(NAME_LEN_MAX + 1)] {
             assert!(!name(bad).expect_err(bad).to_string().contains('\n'));
         }
+        for bad in ["x.log", "x.sock", "x.lock"] {
+            assert!(name(bad).expect_err(bad).to_string().contains("another service's"));
+        }
+        name("x.locks").expect("no such file");
     }
 }

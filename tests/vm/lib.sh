@@ -78,13 +78,14 @@ stop_uswap() {
     expect_nothing_left
 }
 
-# No device, no mount, no socket, no process. An empty /run/uswap may stay, and the log of what `uswap up` started.
+# No device, no mount, no socket, no process. May stay: an empty /run/uswap, lock files, and the log of what `uswap up`
+# started.
 expect_nothing_left() {
     local left
     left=$(find /dev -name 'ublk[bc]*')
     [ -z "$left" ] || die "devices left: $left"
     ! grep -q ' /run/uswap' /proc/mounts || die "mounts left: $(grep ' /run/uswap' /proc/mounts)"
-    left=$(find /run/uswap ! -type d ! -name '*.log' 2>/dev/null)
+    left=$(find /run/uswap ! -type d ! -name '*.log' ! -name '*.lock' 2>/dev/null)
     [ -z "$left" ] || die "files left: $left"
     left=$(pidof uswap || true)
     [ -z "$left" ] || die "processes left: $left"
@@ -99,6 +100,10 @@ expect_status() {
     got=$(status "$1") || die "uswap status --json failed"
     expect_equal "status $1" "$got" "$2"
 }
+
+# Staged pages are not in the pool yet: whoever looks at the pool waits first.
+none_staged() { [ "$(status .pages.staged)" = 0 ]; }
+expect_none_staged() { within 30 none_staged || die "$(status .pages.staged) pages are still staged after 30 s"; }
 
 # What must hold for every service that may be swapped to.
 expect_safe() {

@@ -1,8 +1,9 @@
 //! Memory management settings around swap.
 
 use super::{Level, Row, chosen, line};
-use crate::cli::swap::{self, SwapArea};
+use crate::cli::swap;
 use crate::config::size::format as human;
+use crate::daemon::usage::{SwapArea, swap_areas};
 use std::path::Path;
 
 const PAGE_CLUSTER: &str = "/proc/sys/vm/page-cluster";
@@ -96,14 +97,21 @@ fn min_free(root: &Path) -> Option<Row> {
 
 /// Swap areas that are not ours: which is used first, and zram competing for the same RAM.
 fn others(root: &Path) -> Vec<Row> {
-    let areas: Vec<SwapArea> =
-        swap::areas(root).into_iter().filter(|a| !a.path.starts_with("/dev/ublkb")).collect();
+    let areas = match swap_areas(root) {
+        Ok(areas) => areas,
+        Err(e) => {
+            let why = "what is in use as swap cannot be told, so `uswap down` will refuse";
+            let fix = "see `cat /proc/swaps`; report this";
+            return vec![Row::new("swap areas", Level::Warn, e.to_string(), why, fix)];
+        }
+    };
     let row = |area: &SwapArea| {
         let found = swap::describe(area);
-        let name = format!("other swap {}", area.path);
-        if area.path.starts_with("/dev/zram") {
+        let path = area.path.display();
+        let name = format!("other swap {path}");
+        if is(area, "/dev/zram") {
             let why = "zram and uswap both keep pages in RAM; two of them share one memory badly";
-            let fix = format!("swapoff {}; to keep it off: remove zram-generator", area.path);
+            let fix = format!("swapoff {path}; to keep it off: remove zram-generator");
             return Row::new(&name, Level::Warn, found, why, &fix);
         }
         let first = area.priority >= i32::from(crate::config::PRIORITY_DEFAULT);
@@ -112,7 +120,12 @@ fn others(root: &Path) -> Vec<Row> {
         let fix = format!("use uswap --priority {} or more", area.priority.saturating_add(1));
         Row::new(&name, level, found, why, &fix)
     };
-    areas.iter().map(row).collect()
+    areas.iter().filter(|area| !is(area, "/dev/ublkb")).map(row).collect()
+}
+
+/// Whether the path of `area` begins with these letters.
+fn is(area: &SwapArea, letters: &str) -> bool {
+    area.path.to_string_lossy().starts_with(letters)
 }
 
 /// What to say before swap is switched on: things that cost speed, with the command, none of them

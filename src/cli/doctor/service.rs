@@ -33,13 +33,13 @@ fn unanswered(name: &str, error: &str) -> Row {
 }
 
 fn running(root: &Path, name: &str, status: &Status) -> Vec<Row> {
-    let mut rows: Vec<Row> = status.block.iter().map(|s| block(name, &status.device, s)).collect();
+    let mut rows: Vec<Row> = status.block.iter().map(|s| block(name, status, s)).collect();
     rows.push(safety(name, status));
     rows.extend(process::cgroup(root, &status.pid.to_string(), &format!("{name}: cgroup")));
     rows
 }
 
-fn block(name: &str, device: &str, setting: &BlockSetting) -> Row {
+fn block(name: &str, status: &Status, setting: &BlockSetting) -> Row {
     let level = if setting.good { Level::Ok } else { Level::Warn };
     let why = match setting.name.as_str() {
         "scheduler" => "a scheduler only delays swap requests, which are answered from memory",
@@ -50,8 +50,16 @@ fn block(name: &str, device: &str, setting: &BlockSetting) -> Row {
         }
         _ => "swap works best with the wanted value",
     };
-    let disk = device.strip_prefix("/dev/").unwrap_or(device);
-    let fix = format!("echo {} > /sys/block/{disk}/queue/{}", setting.wanted, setting.name);
+    // A value that can be written; `wanted` is in words where it is a range.
+    let value = match setting.name.as_str() {
+        "scheduler" => "none".to_owned(),
+        "io_timeout" => "1000".to_owned(),
+        "nr_requests" => status.depth.saturating_sub(2).to_string(),
+        "wbt_lat_usec" => "2000".to_owned(),
+        _ => setting.wanted.clone(),
+    };
+    let disk = status.device.strip_prefix("/dev/").unwrap_or(&status.device);
+    let fix = format!("echo {value} > /sys/block/{disk}/queue/{}", setting.name);
     Row::new(&format!("{name}: {}", setting.name), level, &setting.value, why, &fix)
 }
 

@@ -21,6 +21,7 @@ done
 expect_brief_failure 2 'pool|invalid|value' uswap run --size 64M --pool 0
 expect_brief_failure 2 'queues|value' uswap run --size 64M --pool 32M --queues 0
 expect_brief_failure 2 'depth|value' uswap run --size 64M --pool 32M --depth 0
+expect_brief_failure 2 'request buffers.*fewer --queues' uswap run --size 64M --pool 32M --queues 64 --depth 128
 expect_brief_failure 2 'codec|value' uswap run --size 64M --codec snappy
 expect_brief_failure 2 'name' uswap run --size 64M --pool 32M --name ../../etc
 expect_failure 2 'frobnicate' uswap run --frobnicate
@@ -51,7 +52,7 @@ start_uswap --name limited --size 64M --pool 32M
 expect_status .safety.memory_locked true
 stop_uswap
 USWAP_WITH=
-expect_brief_failure 1 'CAP_(SYS_RESOURCE|IPC_LOCK)' \
+expect_brief_failure 1 'limit on locked memory is 64 KiB' \
     setpriv --bounding-set -ipc_lock,-sys_resource uswap run --size 64M --pool 32M
 
 say "for development it runs all the same, and says in which ways it is unsafe"
@@ -76,7 +77,7 @@ say "taken: name, number, socket"
 start_uswap --name first --id 3 --size 64M --pool 32M
 expect_equal "device" "$DEV" /dev/ublkb3
 expect_brief_failure 1 'first' uswap run --name first --size 64M --pool 32M
-expect_brief_failure 1 '3' uswap run --name second --id 3 --size 64M --pool 32M
+expect_brief_failure 1 'number 3 is taken' uswap run --name second --id 3 --size 64M --pool 32M
 expect_status .name first
 expect_equal "devices" "$(find /dev -name 'ublkb*')" /dev/ublkb3
 expect "the first still serves" dd if=/dev/zero of="$DEV" bs=1M count=4 oflag=direct conv=notrunc

@@ -22,6 +22,7 @@ for device in "$DEV" /dev/zram0; do
     expect "$device holds the pages" cmp -n "$bytes" /dev/vda "$device"
     echo 3 >/proc/sys/vm/drop_caches
 done
+expect_none_staged
 show_status
 read -r _ zram_data zram_used _ _ zram_same _ zram_huge _ </sys/block/zram0/mm_stat
 stored=$(status .pages.stored)
@@ -40,6 +41,21 @@ awk -v pages=$((bytes >> 12)) -v zd="$zram_data" -v zu="$zram_used" -v zs="$zram
     printf "%-34s %12d %12d\n", "pages stored raw", uh, zh
     printf "RESULT memory uswap/zram %.4f\n", uu / zu
 }'
+# What a stored page costs, part by part; the rest of the pool's and table's RAM does not depend on how much is stored.
+status '[.pages.stored, .pages.lz4, .pages.data_bytes, .memory.object_bytes, .memory.pool_used_bytes,
+    .memory.bookkeeping_bytes, .memory.table_bytes] | @tsv' >/tmp/cost || die "no status"
+awk '{
+    stored = $1; headers = 4 * $2; data = $3; objects = $4; slabs = $5
+    if (stored == 0 || objects < data + headers || slabs < objects) exit 1
+    printf "%-34s %12s\n", "a stored page costs", "bytes"
+    printf "%-34s %12.1f\n", "data", data / stored
+    printf "%-34s %12.1f\n", "header (4 for each lz4 page)", headers / stored
+    printf "%-34s %12.1f\n", "rounding to a class", (objects - data - headers) / stored
+    printf "%-34s %12.1f\n", "half-filled slabs", (slabs - objects) / stored
+    printf "%-34s %12.1f\n", "slot", 8
+    printf "%-34s %12.1f\n", "sum", slabs / stored + 8
+    printf "for information: bookkeeping of the pool %d bytes, slot table %d bytes\n", $6, $7
+}' /tmp/cost || die "the parts do not add up: $(cat /tmp/cost)"
 [ $((uswap_used * 100)) -le $((zram_used * 102)) ] || die "uswap takes $uswap_used bytes, zram $zram_used"
 stop_uswap
 say "memory passed"

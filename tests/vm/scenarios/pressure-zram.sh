@@ -2,7 +2,7 @@
 # requires: hog jq
 # kernels: 6.12 new
 # memory: 700
-# seconds: 420
+# seconds: 560
 # smp: 2
 # disk: pages
 # include: pressure.sh

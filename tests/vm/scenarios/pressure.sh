@@ -2,7 +2,7 @@
 # requires: uswap jq hog
 # kernels: 6.12 new
 # memory: 700
-# seconds: 420
+# seconds: 560
 # smp: 2
 # disk: pages
 . /vm/lib.sh

@@ -63,7 +63,9 @@ rm /tmp/data /tmp/back
 say "file system"
 expect discard blkdiscard "$DEV"
 expect_status .pages.stored 0
-expect_status .memory.pool_used_bytes 0
+# A page that is being compressed while its slot is discarded holds its object a moment longer.
+pool_empty() { [ "$(status .memory.pool_used_bytes)" = 0 ]; }
+within 10 pool_empty || die "$(status .memory.pool_used_bytes) bytes of the pool are in use, but no page is stored"
 expect mkfs mkfs.ext4 -q "$DEV"
 mkdir -p /mnt
 expect mount mount -t ext4 -o discard "$DEV" /mnt
@@ -85,9 +87,13 @@ expect umount umount /mnt
 expect fsck fsck.ext4 -f -n "$DEV"
 
 say "counters"
+expect_none_staged
 show_status
+[ "$(status .counters.write_staged_pages)" -gt 0 ] || die "no page was ever staged"
+expect_status .counters.read_corrupt_pages 0
+expect_status .counters.write_full_pages 0
 stored=$(status .pages.stored)
-kinds=$(status '.pages | .same + .lz4 + .huge + .staged')
+kinds=$(status '.pages | .same + .lz4 + .huge')
 expect_equal "stored pages by kind" "$kinds" "$stored"
 [ "$(status .memory.pool_used_bytes)" -ge "$(status .pages.data_bytes)" ] || die "more data than memory for it"
 [ "$(status .memory.pool_used_bytes)" -le "$(status .memory.pool_bytes)" ] || die "pool over its limit"

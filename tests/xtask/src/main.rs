@@ -16,12 +16,17 @@ type Outcome = Result<(), String>;
 
 const USAGE: &str = "\
 usage: cargo xtask TASK
-  test [--quick]           format, lints, tests, docs, then every VM scenario on both kernels
-                           (--quick: of the scenarios only smoke, on the newest kernel)
+  test [--quick] [--require-vm]
+                           format, lints, tests, docs, then every VM scenario on both kernels
+                           (--quick: of the scenarios only smoke, on the newest kernel;
+                           --require-vm, or CI in the environment: a skipped one is a failure)
   vm NAME [-k 6.12|new]    one scenario of tests/vm/scenarios, its output streamed
   demo                     swap real memory to uswap in a guest, verified, and show what was stored
   setup [--refresh]        QEMU, tools and kernels for the guests (asks the package manager)
 ";
+
+/// Flags of `test`.
+const TEST_FLAGS: [&str; 2] = ["--quick", "--require-vm"];
 
 /// The top of the source tree: where the workspace's Cargo.toml is.
 fn root() -> PathBuf {
@@ -83,8 +88,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
-        ["test"] => steps::test(false),
-        ["test", "--quick"] => steps::test(true),
+        ["test", flags @ ..] if flags.iter().all(|f| TEST_FLAGS.contains(f)) => {
+            let given = |flag: &str| flags.contains(&flag);
+            let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+            steps::test(given(TEST_FLAGS[0]), given(TEST_FLAGS[1]) || ci)
+        }
         ["vm", ..] => vm(&arguments[1..]),
         ["demo"] => demo::demo(),
         ["setup", ..] => setup(&arguments[1..]),

@@ -165,8 +165,23 @@ fn prepare() -> End {
     }
 }
 
-/// All checks; `quick` leaves out the guests except one.
-pub fn test(quick: bool) -> Outcome {
+/// What a whole run amounts to. Where guests are required, one that was skipped is no success.
+fn verdict(tally: Tally, require_vm: bool) -> Outcome {
+    if tally.failed > 0 {
+        return Err("something failed; the lines above say what".into());
+    }
+    if require_vm && tally.skipped > 0 {
+        return Err(format!(
+            "{} VM scenarios were skipped, and this run requires all of them (--require-vm, or CI \
+             in the environment); the lines above say what the machine lacks",
+            tally.skipped
+        ));
+    }
+    Ok(())
+}
+
+/// All checks; `quick` leaves out the guests except one. With `require_vm` none may be skipped.
+pub fn test(quick: bool, require_vm: bool) -> Outcome {
     let logs: PathBuf = target().join("vm");
     fs::create_dir_all(&logs).map_err(|e| format!("{}: {e}", logs.display()))?;
     let mut tally = cargo_steps(&logs);
@@ -183,11 +198,7 @@ pub fn test(quick: bool) -> Outcome {
         }
     }
     println!("{}", tally.line());
-    if tally.failed == 0 {
-        Ok(())
-    } else {
-        Err("something failed; the lines above say what".into())
-    }
+    verdict(tally, require_vm)
 }
 
 #[cfg(test)]
@@ -203,6 +214,15 @@ mod tests {
         let nextest = "     Summary [   0.3s] 9 tests run: 8 passed, 1 failed, 0 skipped\n";
         assert_eq!(count_tests(nextest), Tally { passed: 8, failed: 1, skipped: 0 });
         assert_eq!(count_tests("Compiling\n"), Tally::default());
+    }
+
+    #[test]
+    fn a_skipped_scenario_fails_a_run_that_requires_it() {
+        let skipped = Tally { passed: 3, failed: 0, skipped: 2 };
+        assert_eq!(verdict(skipped, false), Ok(()));
+        assert!(verdict(skipped, true).unwrap_err().contains("2 VM scenarios were skipped"));
+        assert_eq!(verdict(Tally { skipped: 0, ..skipped }, true), Ok(()));
+        assert!(verdict(Tally { failed: 1, ..skipped }, false).is_err());
     }
 
     #[test]
