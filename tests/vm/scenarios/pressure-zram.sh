@@ -4,6 +4,7 @@
 # memory: 700
 # seconds: 560
 # smp: 2
+# alone: yes
 # disk: pages
 # include: pressure.sh
 set -- zram

@@ -79,6 +79,11 @@ impl Job {
         header(&self.text, "seconds").parse().unwrap_or(300)
     }
 
+    /// Whether it measures time, so that nothing else should run beside it.
+    pub fn wants_machine(&self) -> bool {
+        header(&self.text, "alone") == "yes"
+    }
+
     /// Whether it needs captured pages.
     pub fn wants_pages(&self) -> bool {
         header(&self.text, "disk") == "pages"

@@ -122,11 +122,25 @@ fn cargo_steps(logs: &Path) -> Tally {
     tally
 }
 
-/// All jobs, a few at a time; the lines that scenarios mark RESULT are shown together at the end.
+/// All jobs, a few at a time, then those that measure time one by one; the lines that scenarios mark
+/// RESULT are shown together at the end.
 fn run_jobs(jobs: Vec<Job>, logs: &Path) -> Tally {
+    let (alone, together): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::wants_machine);
+    let guests = std::thread::available_parallelism().map_or(1, |n| n.get().min(GUESTS_MAX));
+    let (mut tally, mut lines) = run_batch(together, guests, logs);
+    let (more, more_lines) = run_batch(alone, 1, logs);
+    tally.add(more);
+    lines.extend(more_lines);
+    lines.sort();
+    for line in lines {
+        println!("MEASURED {line}");
+    }
+    tally
+}
+
+fn run_batch(jobs: Vec<Job>, guests: usize, logs: &Path) -> (Tally, Vec<String>) {
     let results = Mutex::new((Tally::default(), Vec::new()));
     let waiting = Mutex::new(jobs.into_iter());
-    let guests = std::thread::available_parallelism().map_or(1, |n| n.get().min(GUESTS_MAX));
     let work = || {
         loop {
             let Some(job) = waiting.lock().ok().and_then(|mut jobs| jobs.next()) else { return };
@@ -145,12 +159,7 @@ fn run_jobs(jobs: Vec<Job>, logs: &Path) -> Tally {
         }
     };
     std::thread::scope(|scope| (0..guests).for_each(|_| drop(scope.spawn(work))));
-    let (tally, mut lines) = results.into_inner().unwrap_or_default();
-    lines.sort();
-    for line in lines {
-        println!("MEASURED {line}");
-    }
-    tally
+    results.into_inner().unwrap_or_default()
 }
 
 /// What stands between us and the guests: something the machine lacks (skip) or something broken
