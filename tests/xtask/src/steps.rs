@@ -122,8 +122,8 @@ fn cargo_steps(logs: &Path) -> Tally {
     tally
 }
 
-/// All jobs, a few at a time, then those that measure time one by one; the lines that scenarios mark
-/// RESULT are shown together at the end.
+/// All jobs, a few at a time, then those that measure time one by one; the lines that scenarios
+/// mark RESULT are shown together at the end.
 fn run_jobs(jobs: Vec<Job>, logs: &Path) -> Tally {
     let (alone, together): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::wants_machine);
     let guests = std::thread::available_parallelism().map_or(1, |n| n.get().min(GUESTS_MAX));
