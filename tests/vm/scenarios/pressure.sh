@@ -45,13 +45,13 @@ sed 's/^/   /' /tmp/hog.out
 [ -s /tmp/samples ] || die "not one sample was taken"
 sort -n /tmp/samples | tail -1 | {
     read -r pages data used resident
-    awk -v p="$pages" -v d="$data" -v u="$used" -v r="$resident" -v k="$KIND" 'BEGIN {
+    awk -v p="$pages" -v d="$data" -v u="$used" -v r="$resident" -v k="$KIND" -v mib=1048576 'BEGIN {
         printf "   fullest: %d pages (%.0f MiB) stored as %.0f MiB of data in %.0f MiB of RAM, %.2f to 1",
-            p, p / 256, d / 2^20, u / 2^20, p * 4096 / u
-        if (k == "uswap") printf "; the server as a whole holds %.0f MiB", r / 2^20
+            p, p / 256, d / mib, u / mib, p * 4096 / u
+        if (k == "uswap") printf "; the server as a whole holds %.0f MiB", r / mib
         print ""
     }'
-}
+} || die "the fullest sample cannot be shown"
 grep -E '^(pswpin|pswpout|oom_kill|allocstall_[a-z]*) ' /proc/vmstat
 [ "$(awk '/^pswpout / { print $2 }' /proc/vmstat)" -gt 50000 ] || die "hardly anything was swapped out"
 expect_equal "processes killed for memory" "$(awk '/^oom_kill / { print $2 }' /proc/vmstat)" 0
