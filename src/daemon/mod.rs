@@ -1,10 +1,10 @@
 //! Threads and life cycle of the service; the only place where requests meet the store.
 //!
-//! Start: protect the process, open the driver, lock the name, bind the socket, make the state
-//! resident, add the device, fetch every tag on its queue thread, lock and check all memory, start
-//! the device, set the block layer. Then it is ready. Stop: make sure nobody uses the device, stop
-//! it, let the queue threads end, close and delete it, remove state and socket. A start that fails
-//! half way takes the same way back from where it is.
+//! Start: protect the process and lock its memory, open the driver, lock the name, bind the socket,
+//! make the state resident, add the device, fetch every tag on its queue thread, check that all
+//! memory is locked, start the device, set the block layer. Then it is ready. Stop: make sure
+//! nobody uses the device, stop it, let the queue threads end, close and delete it, remove state
+//! and socket. A start that fails half way takes the same way back from where it is.
 
 mod control;
 mod device;
@@ -67,7 +67,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
             Context { settings, id, queues, state, stats, char_device, gone, growth, tell };
         context.serve(&mut controller, buffers, &socket, &mut signals, ready)
     })();
-    drop(state);
+    // The state goes after the device: until then it says which device is left if we die here.
     let deleted = controller.delete(id);
     outcome?;
     deleted.map_err(|e| cannot(&format!("delete device {id}"), &e))

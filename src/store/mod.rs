@@ -21,7 +21,7 @@ mod write;
 pub use check::CheckReport;
 
 use crate::pool::{Pool, PoolUsage};
-use crate::stats::QueueStats;
+use crate::stats::{Counter, QueueStats};
 use crate::sys::map::{Arena, BufferView, Words};
 use crate::table::{Entry, SlotTable};
 use crate::units::{PAGE_SIZE, SlotIndex};
@@ -88,14 +88,14 @@ impl Store {
     #[inline]
     fn replace(&self, slot: SlotIndex, new: Entry, stats: &QueueStats) {
         let old = self.table.lock(slot).publish(new);
-        count_in(new, stats);
+        count_slot(new, stats, Counter::add);
         self.release(old, stats);
     }
 
     /// Frees what a former entry names.
     #[inline]
     fn release(&self, old: Entry, stats: &QueueStats) {
-        count_out(old, stats);
+        count_slot(old, stats, Counter::sub);
         self.free_object(old);
     }
 
@@ -121,36 +121,20 @@ fn count_written(entry: Entry, stats: &QueueStats) {
     }
 }
 
+/// Counts an entry in (`Counter::add`) or out (`Counter::sub`).
 #[inline]
-fn count_in(entry: Entry, stats: &QueueStats) {
+fn count_slot(entry: Entry, stats: &QueueStats, change: impl Fn(&Counter, u64)) {
     match entry {
-        Entry::Same(_) => stats.slots_same.add(1),
+        Entry::Same(_) => change(&stats.slots_same, 1),
         Entry::Lz4 { len, .. } => {
-            stats.slots_lz4.add(1);
-            stats.stored_bytes.add(len.into());
+            change(&stats.slots_lz4, 1);
+            change(&stats.stored_bytes, len.into());
         }
         Entry::Huge { .. } => {
-            stats.slots_huge.add(1);
-            stats.stored_bytes.add(PAGE_SIZE as u64);
+            change(&stats.slots_huge, 1);
+            change(&stats.stored_bytes, PAGE_SIZE as u64);
         }
-        Entry::Staged { .. } => stats.slots_staged.add(1),
-        Entry::Empty | Entry::Unknown => {}
-    }
-}
-
-#[inline]
-fn count_out(entry: Entry, stats: &QueueStats) {
-    match entry {
-        Entry::Same(_) => stats.slots_same.sub(1),
-        Entry::Lz4 { len, .. } => {
-            stats.slots_lz4.sub(1);
-            stats.stored_bytes.sub(len.into());
-        }
-        Entry::Huge { .. } => {
-            stats.slots_huge.sub(1);
-            stats.stored_bytes.sub(PAGE_SIZE as u64);
-        }
-        Entry::Staged { .. } => stats.slots_staged.sub(1),
+        Entry::Staged { .. } => change(&stats.slots_staged, 1),
         Entry::Empty | Entry::Unknown => {}
     }
 }

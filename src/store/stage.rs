@@ -13,7 +13,7 @@ use super::Store;
 use crate::codec::Stream;
 use crate::error::IoError;
 use crate::limits::STAGE_MARGIN_BYTES;
-use crate::stats::QueueStats;
+use crate::stats::{Counter, QueueStats};
 use crate::table::Entry;
 use crate::units::{BufferPage, PAGE_SIZE, Page, SlotIndex};
 use std::sync::atomic::Ordering;
@@ -67,7 +67,7 @@ impl Store {
             guard.publish(new);
             drop(guard);
             super::count_written(new, stats);
-            super::count_in(new, stats);
+            super::count_slot(new, stats, Counter::add);
             self.release(staged, stats);
         } else {
             drop(guard);

@@ -59,20 +59,20 @@ pub fn lock_memory() -> io::Result<()> {
     // Without CAP_SYS_RESOURCE the limit stays what it is, and is judged below.
     let _ = rustix::process::setrlimit(Resource::Memlock, unlimited);
     if let Some(limit) = rustix::process::getrlimit(Resource::Memlock).current
-        && !has_capability(CAP_IPC_LOCK)?
+        && capabilities(&fs::read_to_string("/proc/self/status")?) >> CAP_IPC_LOCK & 1 == 0
     {
         return Err(io::Error::other(format!("the limit on locked memory is {} KiB", limit >> 10)));
     }
     Ok(rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)?)
 }
 
-const CAP_IPC_LOCK: u32 = 14;
+/// The bit of CAP_IPC_LOCK (Linux include/uapi/linux/capability.h).
+pub const CAP_IPC_LOCK: u32 = 14;
 
-fn has_capability(bit: u32) -> io::Result<bool> {
-    let status = fs::read_to_string("/proc/self/status")?;
+/// The effective capabilities in the text of a /proc/PID/status; none if it does not say.
+pub fn capabilities(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let mask = mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
-    Ok(mask.is_some_and(|mask| mask >> bit & 1 == 1))
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Makes mappings while pages that come into being in them are locked, but none are made to. Only

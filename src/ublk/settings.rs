@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 /// On drivers that notice a death only through the request timer: how long that takes,
 /// milliseconds. The default is 30 s; measured with 1000: recovery can begin after 1.7 s.
-const IO_TIMEOUT_MS: u32 = 1000;
+pub const IO_TIMEOUT_MS: u32 = 1000;
 /// On such drivers: tags that the block layer never uses. A command that waits is cancelled when
 /// its server dies, and that is noticed at once; with every tag busy there would be none.
-const SPARE_TAGS: u16 = 2;
+pub const SPARE_TAGS: u16 = 2;
 
 /// One setting: what it is and what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,15 +3,19 @@
 use super::{Level, Row, line};
 use crate::config::size::format as human;
 use crate::config::under;
+use crate::sys::guard::{self, CAP_IPC_LOCK};
 use std::path::Path;
 
 /// Capability, its bit (Linux include/uapi/linux/capability.h), and what needs it.
 const CAPABILITIES: [(&str, u32, &str); 3] = [
     ("CAP_SYS_ADMIN", 21, "to make ublk devices and to use swapon"),
-    ("CAP_IPC_LOCK", 14, "to lock memory: a server whose pages can be swapped waits for itself"),
+    (
+        "CAP_IPC_LOCK",
+        CAP_IPC_LOCK,
+        "to lock memory: a server whose pages can be swapped waits for itself",
+    ),
     ("CAP_SYS_RESOURCE", 24, "to become an I/O flusher and to be spared by the OOM killer"),
 ];
-const CAP_IPC_LOCK: u32 = 14;
 
 /// Capabilities, memory-lock limit and cgroup of this process, which a service started from here
 /// inherits.
@@ -33,9 +37,7 @@ pub fn rows(root: &Path) -> Vec<Row> {
 /// The effective capabilities; none if they cannot be read.
 fn capabilities(root: &Path) -> u64 {
     let path = under(root, Path::new("/proc/self/status"));
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let mask = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    guard::capabilities(&std::fs::read_to_string(path).unwrap_or_default())
 }
 
 fn memlock(root: &Path, ipc_lock: bool) -> Row {

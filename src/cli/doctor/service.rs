@@ -4,6 +4,7 @@
 use super::{Level, Row, process};
 use crate::cli::service::{Service, State};
 use crate::daemon::protocol::{BlockSetting, Status};
+use crate::ublk::settings;
 use std::path::Path;
 
 /// Rows for every service in `run_dir`.
@@ -53,8 +54,8 @@ fn block(name: &str, status: &Status, setting: &BlockSetting) -> Row {
     // A value that can be written; `wanted` is in words where it is a range.
     let value = match setting.name.as_str() {
         "scheduler" => "none".to_owned(),
-        "io_timeout" => "1000".to_owned(),
-        "nr_requests" => status.depth.saturating_sub(2).to_string(),
+        "io_timeout" => settings::IO_TIMEOUT_MS.to_string(),
+        "nr_requests" => status.depth.saturating_sub(settings::SPARE_TAGS).to_string(),
         "wbt_lat_usec" => "2000".to_owned(),
         _ => setting.wanted.clone(),
     };
