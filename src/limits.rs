@@ -23,9 +23,27 @@ pub const RESERVE_HIGH_BYTES: u64 = 32 << 20;
 /// Free room beyond the bytes of all staged pages, so that each of them finds an object: one new
 /// slab for every size class, and a request that every queue may stage at the same moment.
 pub const STAGE_MARGIN_BYTES: u64 = 2 * (1 << 20) + (QUEUES_DEFAULT_MAX as u64) * (128 << 10);
-/// Request buffers of each queue beyond one for each tag: what may be committed and not yet
-/// compressed. 32 requests of 128 KiB are about 5 ms of compression.
-pub const STAGE_BUFFERS: usize = 32;
+/// Default room for pages that are committed and not yet compressed, of all queues together. 8 MiB
+/// are 2048 pages: about 15 ms of compression on one CPU.
+pub const STAGING_BYTES_DEFAULT: u64 = 8 << 20;
+/// Least staging, if there is any: the longest request fits, and something else beside it.
+pub const STAGING_BYTES_MIN: u64 = 256 << 10;
+/// Most staging: beyond it a burst only costs RAM that nobody has when there is a burst.
+pub const STAGING_BYTES_MAX: u64 = 256 << 20;
+/// Pages of a request up to which they are copied out of the request's buffer to be staged: they
+/// take as much staging as they have pages. A longer request leaves its buffer behind and gets a
+/// fresh one, which takes a whole buffer's room until its end is given back.
+pub const STAGE_COPY_PAGES_MAX: u32 = 8;
+/// Longest polling of a queue thread before it sleeps, microseconds, where there is a second CPU:
+/// what the next fault of a busy program takes to arrive. On one CPU it would only keep that
+/// program from running.
+pub const POLL_US_DEFAULT: u32 = 200;
+/// Longest polling that may be asked for: a CPU burnt for longer is not a pause any more.
+pub const POLL_US_MAX: u32 = 10_000;
+/// Most helper threads.
+pub const HELPERS_MAX: u16 = 16;
+/// Default number of helper threads, at most: one CPU feeds reclaim, these compress for it.
+pub const HELPERS_DEFAULT_MAX: u16 = 3;
 /// How much the pool grows at a time: bounds how long the mapping lock is held.
 pub const GROW_BYTES: u64 = 512 << 10;
 /// Smallest queue depth: 6.12 wants two spare tags (see `ublk` settings) and nr_requests is at
@@ -36,11 +54,17 @@ pub const DEPTH_MIN: u16 = 8;
 pub const DEPTH_DEFAULT: u16 = 64;
 /// Most queues: more than the CPUs of one node never help a kswapd that feeds one queue at a time.
 pub const QUEUES_MAX: u16 = 64;
+/// CPUs that share a queue by default. A queue thread may run on the CPUs that submit to its queue;
+/// with one CPU each it would always take turns with whoever waits for it (bench/NOTES.md, "Queues,
+/// depth, polling"), with several it runs beside.
+pub const CPUS_PER_QUEUE: u16 = 4;
 /// Default number of queues where the kernel can take over several of them after a crash, at most.
 pub const QUEUES_DEFAULT_MAX: u16 = 4;
 /// Largest request. Reclaim flushes its plug at 128 KiB (Linux block/blk.h); larger only costs
 /// locked memory.
 pub const REQUEST_BYTES_MAX: usize = 128 << 10;
+/// Largest request in pages.
+pub const REQUEST_PAGES_MAX: u32 = (REQUEST_BYTES_MAX / PAGE_SIZE) as u32;
 /// Largest request in sectors.
 pub const REQUEST_SECTORS_MAX: u32 = (REQUEST_BYTES_MAX >> SECTOR_SHIFT) as u32;
 /// Largest discard: bounds how long a queue thread is away from its reads (32768 slots, well below
@@ -69,5 +93,6 @@ const _: () = assert!(POOL_BYTES_MIN.is_multiple_of(SLAB_BYTES as u64));
 const _: () = assert!(RESERVE_LOW_BYTES + GROW_BYTES <= RESERVE_HIGH_BYTES);
 const _: () = assert!(GROW_BYTES.is_multiple_of(SLAB_BYTES as u64));
 const _: () = assert!(REQUEST_BYTES_MAX.is_multiple_of(PAGE_SIZE));
+const _: () = assert!(STAGE_COPY_PAGES_MAX <= REQUEST_PAGES_MAX && REQUEST_PAGES_MAX <= 64);
 const _: () = assert!(DEPTH_MIN <= DEPTH_DEFAULT && DEPTH_DEFAULT <= DEPTH_MAX);
 const _: () = assert!(DISCARD_BYTES_MAX >> SECTOR_SHIFT <= u32::MAX as u64);

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 use tempfile::TempDir;
 use uswap::daemon::protocol::{
-    BlockSetting, MemoryUse, PageCounts, Reply, Request, Safety, Status, SwapUse,
+    BlockSetting, MemoryUse, PageCounts, Reply, Request, Safety, Status, SwapUse, TimeUse,
 };
 
 fn uswap(words: &[&str]) -> Output {
@@ -64,6 +64,10 @@ fn real_driver() -> bool {
     real
 }
 
+fn time_use() -> TimeUse {
+    TimeUse { count: 48, mean_ns: 4_321, p50_ns: 4_096, p99_ns: 28_672, p999_ns: 1_048_576 }
+}
+
 fn status(name: &str, swap: bool) -> Status {
     Status {
         name: name.into(),
@@ -77,6 +81,9 @@ fn status(name: &str, swap: bool) -> Status {
         size_bytes: 6 << 30,
         queues: 1,
         depth: 64,
+        staging_bytes: 8 << 20,
+        helpers: 1,
+        poll_us: 200,
         uptime_seconds: 5,
         swap: swap.then_some(SwapUse { size_bytes: 6 << 30, used_bytes: 3 << 20, priority: 100 }),
         memory: MemoryUse {
@@ -96,6 +103,7 @@ fn status(name: &str, swap: bool) -> Status {
         }],
         features: vec!["USER_RECOVERY".into()],
         counters: [("write_lz4_pages".to_owned(), 768)].into(),
+        times: [("commit".to_owned(), time_use())].into(),
     }
 }
 

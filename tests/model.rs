@@ -10,7 +10,8 @@ use uswap::error::IoError;
 use uswap::limits::SLAB_BYTES;
 use uswap::stats::{QueueStats, Stats};
 use uswap::store::{Store, StoreCodec};
-use uswap::sys::map::{Arena, IoBuf, Words};
+use uswap::sys::buffers::{BufferArea, CHUNK_PAGES, IoBuf, Search};
+use uswap::sys::map::{Arena, Words};
 use uswap::units::{PAGE_SIZE, Page, QueueId, SlotIndex};
 
 const SLOTS: u32 = 96;
@@ -25,9 +26,11 @@ fn file(len: usize) -> File {
 
 /// Buffers of one page each, and a store that pages in them can be staged in.
 fn store_and_buffers(slabs: usize, codec: StoreCodec, count: usize) -> (Store, Vec<IoBuf>) {
-    let len = count * PAGE_SIZE;
-    let (buffers, view) = IoBuf::carve(&file(len), count, PAGE_SIZE).expect("map");
-    (store(SLOTS, slabs, codec).with_buffers(view), buffers)
+    let chunks = count.div_ceil(CHUNK_PAGES as usize);
+    let len = chunks * CHUNK_PAGES as usize * PAGE_SIZE;
+    let area = BufferArea::new(&file(len), chunks).expect("map");
+    let buffers = (0..count).map_while(|_| area.take(1, Search::Low)).collect();
+    (store(SLOTS, slabs, codec).with_buffers(area), buffers)
 }
 
 fn store(slots: u32, slabs: usize, codec: StoreCodec) -> Store {
@@ -307,7 +310,7 @@ impl Writer<'_> {
 
 fn threads_read_each_other(slabs: usize) {
     let (store, mut buffers) = store_and_buffers(slabs, StoreCodec::Lz4, 4 * THREADS as usize);
-    let stats = Stats::new(THREADS as u16 + 1);
+    let stats = Stats::new(THREADS as u16 + 1, 0);
     let running = AtomicBool::new(true);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {

@@ -30,6 +30,17 @@ pub struct RunFlags {
     /// Requests a queue can have in flight, 8 to 128 [default: 64]
     #[arg(long, value_name = "N")]
     depth: Option<u16>,
+    /// RAM for pages that are committed and not yet compressed, of all queues together; 0
+    /// compresses before each commit [default: 8M]
+    #[arg(long, value_parser = bytes, value_name = "SIZE", allow_hyphen_values = true)]
+    staging: Option<u64>,
+    /// Threads that compress for the queues, 1 to 16 [default: one less than CPUs, 1 to 3]
+    #[arg(long, value_name = "N")]
+    helpers: Option<u16>,
+    /// Microseconds that a queue thread may poll for the next request before it sleeps; 0 for
+    /// never [default: 200; 0 with one CPU]
+    #[arg(long, value_name = "N")]
+    poll_us: Option<u32>,
     /// How pages are compressed: lz4, or none [default: lz4]
     #[arg(long, value_parser = codec)]
     codec: Option<CodecChoice>,
@@ -71,6 +82,9 @@ impl RunFlags {
             pool: self.pool.map(Bytes),
             queues: self.queues,
             depth: self.depth,
+            staging: self.staging.map(Bytes),
+            helpers: self.helpers,
+            poll_us: self.poll_us,
             codec: self.codec,
             target: self.target,
             socket: self.socket.clone(),
@@ -117,8 +131,11 @@ pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
     push("--size", settings.size.to_string().into());
     if settings.target == Target::Swap {
         push("--pool", settings.pool.to_string().into());
+        push("--staging", settings.staging.to_string().into());
+        push("--helpers", settings.helpers.to_string().into());
     }
     push("--depth", settings.depth.to_string().into());
+    push("--poll-us", settings.poll_us.to_string().into());
     push("--codec", settings.codec.name().into());
     push("--target", settings.target.name().into());
     push("--socket", settings.socket.clone().into());

@@ -69,6 +69,8 @@ fn text(status: &protocol::Status) -> String {
     row("target", format!("{}, codec {}", status.target, status.codec));
     row("size", human(status.size_bytes));
     row("queues", format!("{} of depth {}", status.queues, status.depth));
+    let (room, helpers) = (human(status.staging_bytes), status.helpers);
+    row("staging", format!("{room}, {helpers} helpers, polling at most {} us", status.poll_us));
     row("swap", status.swap.as_ref().map_or_else(|| "not in use".into(), swap_use));
     let (used, pool) = (memory.pool_used_bytes, memory.pool_bytes);
     let (room, there) = (&memory.pool_level, human(memory.pool_resident_bytes));
@@ -92,6 +94,11 @@ fn text(status: &protocol::Status) -> String {
         row(&setting.name, format!("{}{good}", setting.value));
     }
     row("ublk features", status.features.join(" "));
+    for (name, time) in status.times.iter().filter(|(_, time)| time.count > 0) {
+        let [mean, p50, p99] = [time.mean_ns, time.p50_ns, time.p99_ns].map(microseconds);
+        let text = format!("{} times, mean {mean} us, half {p50}, 99 % {p99}", time.count);
+        row(&format!("{name} time"), text);
+    }
     for (name, value) in &status.counters {
         row(name, value.to_string());
     }
@@ -101,6 +108,10 @@ fn text(status: &protocol::Status) -> String {
 fn swap_use(swap: &protocol::SwapUse) -> String {
     let (used, size) = (human(swap.used_bytes), human(swap.size_bytes));
     format!("{used} of {size} used, priority {}", swap.priority)
+}
+
+fn microseconds(ns: u64) -> String {
+    format!("{:.1}", ns as f64 / 1000.0)
 }
 
 fn yes(value: bool) -> String {

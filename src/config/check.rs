@@ -11,9 +11,10 @@ use super::size::format as human;
 use super::{CodecChoice, PRIORITY_DEFAULT, RUN_DIR_DEFAULT, Settings, Target, under};
 use crate::error::{StartError, StartResult};
 use crate::limits::{
-    DEPTH_DEFAULT, DEPTH_MAX, DEPTH_MIN, DEVICE_BYTES_MAX, DEVICE_BYTES_MIN, NAME_LEN_MAX,
-    POOL_BYTES_MAX, POOL_BYTES_MIN, QUEUES_DEFAULT_MAX, QUEUES_MAX, REQUEST_BYTES_MAX,
-    RESERVE_HIGH_BYTES, STAGE_BUFFERS,
+    CPUS_PER_QUEUE, DEPTH_DEFAULT, DEPTH_MAX, DEPTH_MIN, DEVICE_BYTES_MAX, DEVICE_BYTES_MIN,
+    HELPERS_DEFAULT_MAX, HELPERS_MAX, NAME_LEN_MAX, POLL_US_DEFAULT, POLL_US_MAX, POOL_BYTES_MAX,
+    POOL_BYTES_MIN, QUEUES_DEFAULT_MAX, QUEUES_MAX, REQUEST_BYTES_MAX, RESERVE_HIGH_BYTES,
+    STAGING_BYTES_DEFAULT, STAGING_BYTES_MAX, STAGING_BYTES_MIN,
 };
 use crate::units::PAGE_SIZE;
 use std::path::{Path, PathBuf};
@@ -83,7 +84,10 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     if let Some(queues) = keys.queues {
         between("queues", queues, 1, QUEUES_MAX)?;
     }
-    let (size, pool) = sizes(root, &keys, target)?;
+    let (staging, helpers) = staging(root, &keys, target)?;
+    let poll_us = keys.poll_us.unwrap_or(if cpus(root) > 1 { POLL_US_DEFAULT } else { 0 });
+    between("poll-us", poll_us, 0, POLL_US_MAX)?;
+    let (size, pool) = sizes(root, &keys, target, staging)?;
     let swapon = keys.swapon.unwrap_or(false);
     if swapon && target == Target::Null {
         return Err(StartError::usage(
@@ -109,6 +113,9 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
         pool,
         queues: keys.queues,
         depth,
+        staging,
+        helpers,
+        poll_us,
         codec: keys.codec.unwrap_or(CodecChoice::Lz4),
         target,
         run_dir,
@@ -136,7 +143,7 @@ fn between<T: PartialOrd + std::fmt::Display>(key: &str, n: T, min: T, max: T) -
 }
 
 /// Device and pool size. The null target has no pool and no table.
-fn sizes(root: &Path, keys: &Keys, target: Target) -> StartResult<(u64, u64)> {
+fn sizes(root: &Path, keys: &Keys, target: Target, staging: u64) -> StartResult<(u64, u64)> {
     let given = |key, bytes: Option<Bytes>, min, max| match bytes {
         Some(Bytes(n)) => bytes_between(key, n, min, max).map(Some),
         None => Ok(None),
@@ -150,28 +157,56 @@ fn sizes(root: &Path, keys: &Keys, target: Target) -> StartResult<(u64, u64)> {
     let default = size.map_or(share, |size| share.min(size.max(POOL_BYTES_MIN)));
     let wanted = pool.unwrap_or(default);
     let size = size.unwrap_or_else(|| (wanted * SIZE_PER_POOL).min(DEVICE_BYTES_MAX));
-    let (pool, table, staging) = match target {
-        Target::Swap => (wanted, size / PAGE * SLOT_BYTES, STAGE_BUFFERS as u64),
-        Target::Null => (0, 0, 0),
+    let (pool, table) = match target {
+        Target::Swap => (wanted, size / PAGE * SLOT_BYTES),
+        Target::Null => (0, 0),
     };
     let queues = keys.queues.unwrap_or_else(|| queues_most(root));
-    let requests = u64::from(keys.depth.unwrap_or(DEPTH_DEFAULT)) + staging;
-    let buffers = u64::from(queues) * requests * REQUEST_BYTES_MAX as u64;
-    let asked = [keys.pool, keys.size].iter().any(Option::is_some)
+    let requests = u64::from(queues) * u64::from(keys.depth.unwrap_or(DEPTH_DEFAULT));
+    let buffers = requests * REQUEST_BYTES_MAX as u64 + staging;
+    let asked = [keys.pool, keys.size, keys.staging].iter().any(Option::is_some)
         || [keys.queues, keys.depth].iter().any(Option::is_some);
     fits(memory, &Need { pool, table, buffers }, asked)?;
     Ok((size, pool))
 }
 
-/// The most queues that a service may choose by itself: one per CPU that is on, up to a few.
+/// Bytes of staging and number of helpers. The null target has nothing to compress.
+fn staging(root: &Path, keys: &Keys, target: Target) -> StartResult<(u64, u16)> {
+    if target == Target::Null {
+        return Ok((0, 0));
+    }
+    let bytes = keys.staging.map_or(STAGING_BYTES_DEFAULT, |Bytes(n)| n);
+    if bytes != 0 {
+        bytes_between("staging", bytes, STAGING_BYTES_MIN, STAGING_BYTES_MAX)?;
+    }
+    let least = u16::from(bytes > 0);
+    let default = cpus(root).saturating_sub(1).clamp(1, HELPERS_DEFAULT_MAX) * least;
+    let helpers = keys.helpers.unwrap_or(default);
+    let most = HELPERS_MAX * least;
+    if helpers < least || helpers > most {
+        let (what, remedy) = match bytes {
+            0 => ("there is nothing to help with", "use 0, or staging above 0".to_owned()),
+            _ => ("is out of range", format!("use a number from {least} to {most}")),
+        };
+        return Err(StartError::usage(format!("helpers: {helpers} {what}"), remedy));
+    }
+    Ok((bytes, helpers))
+}
+
+/// The most queues that a service may choose by itself.
 fn queues_most(root: &Path) -> u16 {
+    (cpus(root) / CPUS_PER_QUEUE).clamp(1, QUEUES_DEFAULT_MAX)
+}
+
+/// CPUs that are on; as many as matter if that cannot be read.
+fn cpus(root: &Path) -> u16 {
     let text = std::fs::read_to_string(under(root, Path::new("/proc/stat"))).unwrap_or_default();
     let cpu = |line: &&str| {
         line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
     match text.lines().filter(cpu).count() {
-        0 => QUEUES_DEFAULT_MAX,
-        cpus => u16::try_from(cpus).map_or(QUEUES_DEFAULT_MAX, |n| n.min(QUEUES_DEFAULT_MAX)),
+        0 => QUEUES_DEFAULT_MAX * CPUS_PER_QUEUE,
+        cpus => u16::try_from(cpus).unwrap_or(u16::MAX),
     }
 }
 
@@ -310,7 +345,7 @@ mod tests {
         let error = refusal(keys.clone());
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
-        assert!(text.contains("1.3G request buffers"), "{text}");
+        assert!(text.contains("1G request buffers"), "{text}");
         assert!(text.contains("; use fewer --queues or a smaller --depth"), "{text}");
         let root = machine(4 << 20, 1 << 20);
         let text = settings(root.path(), keys.clone()).expect_err("not free now").to_string();
@@ -323,7 +358,7 @@ mod tests {
     fn queues_are_counted_by_cpu_up_to_a_few() {
         let root = machine(1 << 20, 1 << 20);
         assert_eq!(queues_most(root.path()), QUEUES_DEFAULT_MAX, "nobody knows");
-        for (cpus, queues) in [(1, 1), (2, 2), (9, QUEUES_DEFAULT_MAX)] {
+        for (cpus, queues) in [(1, 1), (2, 1), (9, 2), (64, QUEUES_DEFAULT_MAX)] {
             let lines: String = (0..cpus).map(|n| format!("cpu{n} 1 2 3\n")).collect();
             std::fs::write(root.path().join("proc/stat"), format!("cpu  9 9\n{lines}intr 1\n"))
                 .expect("stat");
@@ -338,9 +373,9 @@ mod tests {
         let text = error.to_string();
         for part in [
             "larger than memory allows",
-            "2G pool, 12M slot table, 48M request buffers",
+            "2G pool, 12M slot table, 40M request buffers",
             "this machine has 1G",
-            "use --pool 932M",
+            "use --pool 940M",
         ] {
             assert!(text.contains(part), "{text}");
         }
@@ -374,6 +409,14 @@ mod tests {
             (Keys { depth: Some(4), ..Keys::default() }, "depth: 4 is out of range"),
             (Keys { depth: Some(129), ..Keys::default() }, "from 8 to 128"),
             (Keys { queues: Some(0), ..Keys::default() }, "from 1 to 64"),
+            (Keys { staging: Some(Bytes(4096)), ..Keys::default() }, "use at least 256K"),
+            (Keys { helpers: Some(0), ..Keys::default() }, "from 1 to 16"),
+            (Keys { helpers: Some(17), ..Keys::default() }, "from 1 to 16"),
+            (Keys { poll_us: Some(20_000), ..Keys::default() }, "from 0 to 10000"),
+            (
+                Keys { staging: Some(Bytes(0)), helpers: Some(1), ..Keys::default() },
+                "helpers: 1 there is nothing to help with; use 0",
+            ),
             (Keys { priority: Some(-2), ..Keys::default() }, "priority"),
         ] {
             let error = refusal(keys);

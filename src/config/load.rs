@@ -69,6 +69,12 @@ keys! {
     queues "queues": u16,
     /// Requests in flight per queue.
     depth "depth": u16,
+    /// Room for pages that are committed and not yet compressed.
+    staging "staging": Bytes,
+    /// Threads that compress for the queues.
+    helpers "helpers": u16,
+    /// Longest time that a queue thread polls before it sleeps.
+    poll_us "poll-us": u32,
     /// Codec.
     codec "codec": CodecChoice,
     /// What the device does with pages.

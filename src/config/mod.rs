@@ -80,6 +80,12 @@ pub struct Settings {
     pub queues: Option<u16>,
     /// Requests a queue can have in flight.
     pub depth: u16,
+    /// Bytes of RAM for pages that are committed and not yet compressed; 0 for none.
+    pub staging: u64,
+    /// Threads that compress staged pages; at least one where there is staging.
+    pub helpers: u16,
+    /// Longest time, in microseconds, that a queue thread polls before it sleeps; 0 for never.
+    pub poll_us: u32,
     /// How arriving pages are compressed.
     pub codec: CodecChoice,
     /// What the device does with pages.

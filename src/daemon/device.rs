@@ -2,8 +2,10 @@
 
 use super::control::{self, Ending, Service, Socket};
 use super::grower::Growth;
+use super::helper::Helper;
 use super::protocol::Status;
 use super::room::Room;
+use super::staging::Staging;
 use super::state::State;
 use super::status::Sources;
 use super::usage;
@@ -12,10 +14,11 @@ use super::{Tell, cannot, cannot_lock, tolerate};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
 use crate::stats::Stats;
+use crate::sys::buffers::IoBuf;
 use crate::sys::guard;
 use crate::sys::lockfile::claim;
-use crate::sys::map::IoBuf;
 use crate::sys::wake::{Bell, Signals};
+use crate::ublk::poll::Poll;
 use crate::ublk::{Controller, ctrl, settings as block};
 use crate::units::{PAGE_SHIFT, QueueId};
 use std::fs::File;
@@ -84,6 +87,7 @@ impl Context<'_> {
                 }
             };
             self.growth.end();
+            self.state.staging.iter().for_each(Staging::end);
             result
         })
     }
@@ -121,7 +125,7 @@ impl Context<'_> {
         controller: &mut Controller,
         buffers: Vec<IoBuf>,
     ) -> StartResult<Safety> {
-        let (sender, receiver) = sync_channel(usize::from(self.queues) + 1);
+        let (sender, receiver) = sync_channel(usize::from(self.queues + self.settings.helpers) + 1);
         let spawned = self.spawn(scope, controller, buffers, sender);
         // Every thread that was started reports, also when another one was not: a tag that is
         // fetched after the device was stopped would never come back.
@@ -166,8 +170,9 @@ impl Context<'_> {
                 cpus: cpus.map_err(|e| cannot("ask for a queue's CPUs", &e))?,
                 char_device: self.char_device,
                 buffers: buffers.split_off(buffers.len() - share),
-                store: self.state.store.as_ref(),
+                store: self.state.store.as_ref().zip(self.state.staging.as_ref()),
                 growth: self.growth,
+                poll: Poll::new(Duration::from_micros(self.settings.poll_us.into())),
                 stats: self.stats.queue(queue),
             };
             let (sender, gone) = (sender.clone(), self.gone);
@@ -176,8 +181,13 @@ impl Context<'_> {
                 gone.ring();
             })?;
         }
-        if let Some(store) = &self.state.store {
+        if let (Some(store), Some(staging)) = (&self.state.store, &self.state.staging) {
             let growth = self.growth;
+            for index in 0..self.settings.helpers {
+                let (sender, stats) = (sender.clone(), self.stats.helper(index));
+                let helper = Helper { index, staging, store, growth, stats };
+                spawn(scope, format!("uswap-h{index}"), move || helper.run(sender))?;
+            }
             spawn(scope, "uswap-grow".to_owned(), move || growth.run(store, sender))?;
         }
         Ok(())

@@ -9,6 +9,7 @@
 mod control;
 mod device;
 mod grower;
+mod helper;
 mod leftover;
 pub mod protocol;
 mod room;
@@ -20,7 +21,7 @@ mod worker;
 
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
-use crate::limits::QUEUES_DEFAULT_MAX;
+use crate::limits::{CPUS_PER_QUEUE, QUEUES_DEFAULT_MAX};
 use crate::stats::Stats;
 use crate::sys::wake::{Bell, Signals};
 use crate::sys::{guard, heap};
@@ -58,7 +59,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
         // Closed when this block ends, as deleting the device requires.
         let char_device = open_char_device(id)?;
         controller.set_params(id, sectors)?;
-        let stats = Stats::new(queues);
+        let stats = Stats::new(queues, settings.helpers);
         let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
         let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
         let (state, stats, char_device) = (&state, &stats, &char_device);
@@ -119,12 +120,12 @@ fn cannot(what: &str, e: &io::Error) -> StartError {
     )
 }
 
-/// One queue per CPU up to a few. Drivers that notice a death by timer cannot recover several
+/// One queue for every few CPUs. Drivers that notice a death by timer cannot recover several
 /// queues safely (6.12: a half-ready set of queues leaves the device unusable), so there it is one.
 fn default_queues(features: Features) -> u16 {
     if !features.notices_death() {
         return 1;
     }
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    u16::try_from(cpus).unwrap_or(u16::MAX).min(QUEUES_DEFAULT_MAX)
+    (u16::try_from(cpus).unwrap_or(u16::MAX) / CPUS_PER_QUEUE).clamp(1, QUEUES_DEFAULT_MAX)
 }

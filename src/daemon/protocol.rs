@@ -63,6 +63,12 @@ pub struct Status {
     pub queues: u16,
     /// Requests in flight per queue.
     pub depth: u16,
+    /// RAM for pages that are committed and not yet compressed.
+    pub staging_bytes: u64,
+    /// Threads that compress staged pages.
+    pub helpers: u16,
+    /// Longest polling before a queue thread sleeps, microseconds.
+    pub poll_us: u32,
     /// Seconds since the device began to serve.
     pub uptime_seconds: u64,
     /// The kernel's use of the device as swap, absent when it is not a swap area.
@@ -79,6 +85,8 @@ pub struct Status {
     pub features: Vec<String>,
     /// All counters by name.
     pub counters: BTreeMap<String, u64>,
+    /// How long things took, by name.
+    pub times: BTreeMap<String, TimeUse>,
 }
 
 /// A line of /proc/swaps.
@@ -90,6 +98,22 @@ pub struct SwapUse {
     pub used_bytes: u64,
     /// Priority.
     pub priority: i32,
+}
+
+/// How long one kind of thing took. Quantiles are upper ends of histogram buckets, at most a
+/// quarter too high.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeUse {
+    /// How often it happened.
+    pub count: u64,
+    /// Mean time in nanoseconds, exact.
+    pub mean_ns: u64,
+    /// Half of all took at most this.
+    pub p50_ns: u64,
+    /// 99 of 100 took at most this.
+    pub p99_ns: u64,
+    /// 999 of 1000 took at most this.
+    pub p999_ns: u64,
 }
 
 /// RAM held, by purpose.

@@ -2,18 +2,20 @@
 //! buffers. All of it is resident before the device starts, but for the part of the arena that the
 //! pool may grow to.
 
+use super::staging::Staging;
 use crate::config::{CodecChoice, Settings, Target};
 use crate::error::{StartError, StartResult};
-use crate::limits::{REQUEST_BYTES_MAX, RESERVE_HIGH_BYTES, STAGE_BUFFERS};
+use crate::limits::{REQUEST_PAGES_MAX, RESERVE_HIGH_BYTES};
 use crate::store::{Store, StoreCodec};
-
+use crate::sys::buffers::{BufferArea, CHUNK_PAGES, IoBuf, Search};
 use crate::sys::guard;
-use crate::sys::map::{Arena, IoBuf, Words};
+use crate::sys::map::{Arena, Words};
 use crate::sys::statefs::StateDir;
 use crate::units::{PAGE_SHIFT, PAGE_SIZE};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// File that says which device the state belongs to.
 const DEVICE_FILE: &str = "device";
@@ -27,7 +29,9 @@ pub struct State {
     pub store: Option<Store>,
     /// Request buffers not yet given to a queue.
     pub buffers: Vec<IoBuf>,
-    /// Bytes of request buffers.
+    /// Pages that wait to be compressed; none for the null target.
+    pub staging: Option<Staging>,
+    /// Bytes of request buffers and staging.
     pub buffer_bytes: u64,
     /// Bytes of slot table.
     pub table_bytes: u64,
@@ -48,9 +52,10 @@ impl State {
             Target::Swap => (settings.pool, slots * 8),
             Target::Null => (0, 0),
         };
-        let staging = if settings.target == Target::Swap { STAGE_BUFFERS } else { 0 };
-        let buffer_count = usize::from(queues) * (usize::from(settings.depth) + staging);
-        let buffer_bytes = (buffer_count * REQUEST_BYTES_MAX) as u64;
+        let buffer_count = u64::from(queues) * u64::from(settings.depth);
+        let chunks = (buffer_count * u64::from(REQUEST_PAGES_MAX)).div_ceil(CHUNK_PAGES.into())
+            + settings.staging.div_ceil(u64::from(CHUNK_PAGES) << PAGE_SHIFT);
+        let buffer_bytes = (chunks * u64::from(CHUNK_PAGES)) << PAGE_SHIFT;
         let total = pool + table.next_multiple_of(PAGE_SIZE as u64) + buffer_bytes;
         let files = Files::make(&path, total, settings.unsafe_no_lock)?;
         let fail = |e: io::Error| {
@@ -59,10 +64,13 @@ impl State {
                 "give a smaller --pool or --size",
             )
         };
-        let (buffers, view) = files
+        let area = files
             .open("buffers", buffer_bytes)
-            .and_then(|f| IoBuf::carve(&f, buffer_count, REQUEST_BYTES_MAX))
+            .and_then(|f| BufferArea::new(&f, chunks as usize))
             .map_err(fail)?;
+        let buffers: Vec<IoBuf> =
+            (0..buffer_count).map_while(|_| area.take(REQUEST_PAGES_MAX, Search::High)).collect();
+        assert_eq!(buffers.len() as u64, buffer_count, "chunks were counted for all of them");
         let store = match settings.target {
             Target::Null => None,
             Target::Swap => {
@@ -78,10 +86,12 @@ impl State {
                     CodecChoice::Lz4 => StoreCodec::Lz4,
                     CodecChoice::None => StoreCodec::None,
                 };
-                Some(Store::new(words, arena, codec).with_buffers(view))
+                Some(Store::new(words, arena, codec).with_buffers(Arc::clone(&area)))
             }
         };
-        Ok(Self { dir: files.dir, store, buffers, buffer_bytes, table_bytes: table })
+        let room = area.free_pages();
+        let staging = store.as_ref().map(|_| Staging::new(area, room, settings.helpers));
+        Ok(Self { dir: files.dir, store, staging, buffers, buffer_bytes, table_bytes: table })
     }
 
     /// Whether the state is on a tmpfs that is never swapped.

@@ -1,12 +1,13 @@
 //! What the service says of itself, gathered when somebody asks.
 
 use super::grower::Growth;
-use super::protocol::{BlockSetting, MemoryUse, PageCounts, Safety, Status, SwapUse};
+use super::protocol::{BlockSetting, MemoryUse, PageCounts, Safety, Status, SwapUse, TimeUse};
 use super::state::State;
 use super::usage;
 use crate::config::Settings;
 use crate::limits::SLAB_BYTES;
 use crate::stats::Stats;
+use crate::stats::histogram::Counts;
 use crate::store::Store;
 use crate::sys::{guard, heap};
 use crate::ublk::{Features, ctrl, settings};
@@ -70,6 +71,9 @@ impl Sources<'_> {
             size_bytes: self.settings.size,
             queues: self.queues,
             depth: self.settings.depth,
+            staging_bytes: self.settings.staging,
+            helpers: self.settings.helpers,
+            poll_us: self.settings.poll_us,
             uptime_seconds: self.since.elapsed().as_secs(),
             memory: self.memory(),
             pages: pages(&counters),
@@ -91,6 +95,7 @@ impl Sources<'_> {
                 .collect(),
             features: self.features.names(),
             counters,
+            times: times(self.stats),
         }
     }
 
@@ -110,6 +115,17 @@ impl Sources<'_> {
             resident_bytes: resident_bytes().unwrap_or(0),
         }
     }
+}
+
+fn times(stats: &Stats) -> BTreeMap<String, TimeUse> {
+    let time_use = |counts: &Counts| TimeUse {
+        count: counts.count(),
+        mean_ns: counts.sum_ns.checked_div(counts.count()).unwrap_or(0),
+        p50_ns: counts.quantile_ns(0.5),
+        p99_ns: counts.quantile_ns(0.99),
+        p999_ns: counts.quantile_ns(0.999),
+    };
+    stats.times().iter().map(|(name, _, counts)| ((*name).to_owned(), time_use(counts))).collect()
 }
 
 fn pages(counters: &BTreeMap<String, u64>) -> PageCounts {

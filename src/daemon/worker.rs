@@ -1,20 +1,23 @@
 //! Where requests meet the store: one thread per ublk queue.
 
 use super::grower::Growth;
-use super::staging::Staging;
+use super::staging::{Hand, Staging};
 use crate::codec::Stream;
 use crate::error::IoError;
 use crate::stats::QueueStats;
-use crate::store::Store;
-use crate::sys::map::IoBuf;
+use crate::stats::histogram::Histogram;
+use crate::store::{ReadFrom, Store};
+use crate::sys::buffers::IoBuf;
 use crate::sys::uring::QueueRing;
 use crate::sys::{guard, heap};
+use crate::ublk::poll::Poll;
 use crate::ublk::queue::{Handler, Job, Outcome, Queue, QueueEnd};
 use crate::ublk::{Op, Request};
-use crate::units::{PAGE_SIZE, Page, QueueId};
+use crate::units::{BufferPage, PAGE_SIZE, Page, QueueId};
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::SyncSender;
+use std::time::Instant;
 
 /// What a thread tells the starting thread, once.
 pub type Readiness = io::Result<ThreadState>;
@@ -47,10 +50,12 @@ pub struct Worker<'a> {
     pub cpus: Vec<usize>,
     /// The open char device.
     pub char_device: &'a File,
-    /// One buffer per tag, and those for staging.
+    /// One buffer per tag.
     pub buffers: Vec<IoBuf>,
-    /// Where pages go; nowhere for the null target.
-    pub store: Option<&'a Store>,
+    /// Where pages go, and where they wait for that; nowhere for the null target.
+    pub store: Option<(&'a Store, &'a Staging)>,
+    /// How it polls.
+    pub poll: Poll,
     /// Growth of the pool.
     pub growth: &'a Growth,
     /// Its counters.
@@ -63,8 +68,7 @@ impl Worker<'_> {
     /// dead the driver would hold the whole device back for ever, while a dead process can be
     /// replaced.
     pub fn run(mut self, ready: SyncSender<Readiness>) {
-        let mut buffers = std::mem::take(&mut self.buffers);
-        let staging = Staging::new(buffers.split_off(usize::from(self.depth)));
+        let buffers = std::mem::take(&mut self.buffers);
         let stream = Stream::new();
         // The starting thread waits for exactly one message from each thread.
         let mut queue = match self.prepare(buffers) {
@@ -81,7 +85,10 @@ impl Worker<'_> {
         let (growth, stats) = (self.growth, self.stats);
         heap::seal_thread();
         let end = match self.store {
-            Some(store) => queue.serve(&mut SwapHandler { store, stream, growth, staging, stats }),
+            Some((store, staging)) => {
+                let hand = Hand::default();
+                queue.serve(&mut SwapHandler { store, stream, growth, staging, hand, stats })
+            }
             None => queue.serve(&mut NullHandler { stats }),
         };
         heap::unseal_thread();
@@ -98,7 +105,7 @@ impl Worker<'_> {
         // Only for speed: in a cpuset none of these CPUs may be allowed.
         let _ = guard::pin_thread(&self.cpus);
         let ring = QueueRing::new(self.char_device, self.queue, self.depth)?;
-        let queue = Queue::fetch_all(ring, buffers, self.slots, self.stats)?;
+        let queue = Queue::fetch_all(ring, buffers, self.slots, self.poll, self.stats)?;
         Ok((queue, ThreadState::read()))
     }
 }
@@ -108,19 +115,17 @@ struct SwapHandler<'a> {
     store: &'a Store,
     stream: Stream,
     growth: &'a Growth,
-    staging: Staging,
+    staging: &'a Staging,
+    hand: Hand,
     stats: &'a QueueStats,
 }
 
 impl Handler for SwapHandler<'_> {
     fn handle(&mut self, job: &mut Job) -> Outcome {
-        let Self { store, stream, stats, .. } = self;
+        let (store, stats) = (self.store, self.stats);
         let Job { request, buffer, .. } = job;
         let result = match request.op {
-            Op::Read => {
-                let mut slots = request.slots().zip(pages_mut(buffer));
-                slots.try_for_each(|(slot, page)| store.read(slot, page, stream, stats))
-            }
+            Op::Read => self.read(request, buffer),
             Op::Write => return self.write(job),
             Op::Discard => store.discard(request.first, request.count, stats),
             Op::WriteZeroes => store.write_zeroes(request.first, request.count, stats),
@@ -131,13 +136,12 @@ impl Handler for SwapHandler<'_> {
     }
 
     fn has_work(&self) -> bool {
-        !self.staging.is_empty()
+        !self.hand.is_empty() || self.staging.is_busy()
     }
 
     fn work(&mut self) -> bool {
-        let Self { store, stream, growth, staging, stats, .. } = self;
-        let settled =
-            staging.settle_one(|slot, at, page| store.settle(slot, at, page, stream, stats));
+        let Self { store, stream, growth, staging, hand, stats } = self;
+        let settled = staging.settle_one(hand, store, stream, stats);
         growth.ask_if_low(store);
         settled.is_ok()
     }
@@ -148,14 +152,32 @@ impl SwapHandler<'_> {
     /// be, stores them now.
     fn write(&mut self, job: &mut Job) -> Outcome {
         let Self { store, staging, stats, .. } = self;
-        if store.room_to_stage(job.request.count) && staging.exchange(&job.request, &mut job.buffer)
-        {
-            let mut filled = staging.newest();
-            let result = filled.try_for_each(|(slot, at)| store.stage(slot, at, stats));
-            count(&job.request, stats);
-            return result.map_or_else(Outcome::Failed, |()| Outcome::Done);
+        let request = &job.request;
+        // What a throttled try has stored already is not to be staged as well.
+        if job.done > 0 || !store.room_to_stage(request.count) {
+            return self.write_now(job);
         }
-        self.write_now(job)
+        let Some(pages) = staging.take(request.count, &mut job.buffer) else {
+            return self.write_now(job);
+        };
+        let at = (pages.first_page().0..).map(BufferPage);
+        let result = request.slots().zip(at).try_for_each(|(s, at)| store.stage(s, at, stats));
+        staging.push(pages, request.first, stats);
+        count(request, stats);
+        result.map_or_else(Outcome::Failed, |()| Outcome::Done)
+    }
+
+    /// Fills the buffer, and notes how long each page took by where it was.
+    fn read(&mut self, request: &Request, buffer: &mut [u8]) -> Result<(), IoError> {
+        let Self { store, stream, stats, .. } = self;
+        let mut begin = Instant::now();
+        request.slots().zip(pages_mut(buffer)).try_for_each(|(slot, page)| {
+            let from = store.read(slot, page, stream, stats)?;
+            let end = Instant::now();
+            times_of(from, stats).record((end - begin).as_nanos() as u64, 1);
+            begin = end;
+            Ok(())
+        })
     }
 
     /// Stores the pages. Where there is no room, but the pool may grow, waits for that for a
@@ -201,6 +223,16 @@ impl Handler for NullHandler<'_> {
     }
 }
 
+fn times_of(from: ReadFrom, stats: &QueueStats) -> &Histogram {
+    match from {
+        ReadFrom::Empty => &stats.times.read_empty,
+        ReadFrom::Same => &stats.times.read_same,
+        ReadFrom::Lz4 => &stats.times.read_lz4,
+        ReadFrom::Huge => &stats.times.read_huge,
+        ReadFrom::Staged => &stats.times.read_staged,
+    }
+}
+
 fn count(request: &Request, stats: &QueueStats) {
     let counter = match request.op {
         Op::Read => &stats.read_requests,
@@ -223,9 +255,12 @@ fn pages_mut(buffer: &mut [u8]) -> impl Iterator<Item = &mut Page> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::REQUEST_PAGES_MAX;
     use crate::store::StoreCodec;
+    use crate::sys::buffers::{BufferArea, CHUNK_PAGES, Search};
     use crate::sys::map::{Arena, Words};
     use crate::units::SlotIndex;
+    use std::sync::Arc;
 
     const SLOTS: usize = 4096;
 
@@ -235,34 +270,41 @@ mod tests {
         file
     }
 
-    /// A handler with `fresh` staging buffers over a pool of which nothing is there yet, and a job
-    /// that writes four pages of noise.
-    fn with_handler(pool: usize, fresh: usize, test: impl FnOnce(&mut SwapHandler<'_>, &mut Job)) {
-        let (mut buffers, view) =
-            IoBuf::carve(&file(4 * PAGE_SIZE * (fresh + 1)), fresh + 1, 4 * PAGE_SIZE)
-                .expect("map");
+    /// A handler with `room` pages of staging over a pool of which nothing is there yet, and a job
+    /// that writes `count` pages of noise.
+    fn with_handler(
+        pool: usize,
+        room: u32,
+        count: u32,
+        test: impl FnOnce(&mut SwapHandler<'_>, &mut Job),
+    ) {
+        let area = BufferArea::new(&file(CHUNK_PAGES as usize * PAGE_SIZE), 1).expect("map");
+        let mut buffer = area.take(REQUEST_PAGES_MAX, Search::High).expect("free");
+        let rest = area.take(CHUNK_PAGES - REQUEST_PAGES_MAX - room, Search::High).expect("free");
         let words = Words::new(&file(8 * SLOTS), SLOTS).expect("map");
         let arena = Arena::sparse(&file(pool), pool).expect("map");
-        let store = Store::new(words, arena, StoreCodec::None).with_buffers(view);
-        let mut buffer = buffers.pop().expect("one");
+        let store = Store::new(words, arena, StoreCodec::None).with_buffers(Arc::clone(&area));
         for (i, word) in buffer.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             *word = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
         }
-        let request = Request { op: Op::Write, first: SlotIndex(10), count: 4 };
+        let request = Request { op: Op::Write, first: SlotIndex(10), count };
         let (growth, stats) = (Growth::new().expect("eventfd"), QueueStats::default());
+        let staging = Staging::new(area, 0, 0);
         let mut handler = SwapHandler {
             store: &store,
             stream: Stream::new(),
             growth: &growth,
-            staging: Staging::new(buffers),
+            staging: &staging,
+            hand: Hand::default(),
             stats: &stats,
         };
         test(&mut handler, &mut Job::new(crate::units::Tag(0), request, buffer));
+        drop(rest);
     }
 
     #[test]
     fn a_write_waits_for_the_pool_to_grow_and_then_goes_on_where_it_was() {
-        with_handler(1 << 20, 0, |handler, job| {
+        with_handler(1 << 20, 0, 4, |handler, job| {
             assert_eq!(handler.handle(job), Outcome::Throttled);
             assert!(handler.store.pool().grow(1 << 15).expect("memory"));
             assert_eq!(handler.handle(job), Outcome::Done);
@@ -274,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_write_that_finds_no_room_in_a_pool_of_full_size_fails_at_once() {
-        with_handler(1 << 15, 0, |handler, job| {
+        with_handler(1 << 15, 0, 4, |handler, job| {
             assert!(handler.store.pool().grow(1 << 15).expect("memory"));
             let page = *pages(&job.buffer).next().expect("one");
             for slot in (100..106).map(SlotIndex) {
@@ -286,31 +328,54 @@ mod tests {
         });
     }
 
+    fn stage_and_settle(count: u32, handler: &mut SwapHandler<'_>, job: &mut Job) {
+        while handler.store.pool().grow(1 << 20).expect("memory") {}
+        let bytes = count as usize * PAGE_SIZE;
+        let wanted: Vec<u8> = job.buffer[..bytes].to_vec();
+        assert_eq!(handler.handle(job), Outcome::Done);
+        assert_eq!(job.buffer.pages(), REQUEST_PAGES_MAX, "a whole buffer goes to the driver");
+        assert_eq!(handler.stats.write_staged_pages.get(), u64::from(count));
+        // What the kernel may do with the buffer from now on.
+        job.buffer.fill(0xdd);
+        let read = |handler: &mut SwapHandler<'_>, job: &mut Job| {
+            job.buffer.fill(0xee);
+            job.request.op = Op::Read;
+            assert_eq!(handler.handle(job), Outcome::Done);
+            assert_eq!(job.buffer[..bytes], wanted);
+        };
+        read(handler, job);
+        assert_eq!(handler.stats.read_staged_pages.get(), u64::from(count));
+        while handler.has_work() {
+            assert!(handler.work(), "there is room for what was staged");
+        }
+        read(handler, job);
+        assert_eq!(handler.stats.read_huge_pages.get(), u64::from(count));
+        job.request.op = Op::Write;
+        assert_eq!(handler.handle(job), Outcome::Done);
+        assert_eq!(handler.stats.write_staged_pages.get(), 2 * u64::from(count), "room again");
+    }
+
     #[test]
-    fn a_write_is_staged_while_there_is_room_and_read_back_before_and_after_it_settles() {
-        with_handler(8 << 20, 1, |handler, job| {
-            while handler.store.pool().grow(1 << 20).expect("memory") {}
-            let wanted: Vec<u8> = job.buffer.to_vec();
+    fn a_short_write_is_staged_and_read_back_before_and_after_it_settles() {
+        with_handler(8 << 20, 4, 4, |handler, job| stage_and_settle(4, handler, job));
+    }
+
+    #[test]
+    fn a_long_write_leaves_its_buffer_behind_and_is_read_back_too() {
+        with_handler(8 << 20, 32, 20, |handler, job| {
             let at = job.buffer.address();
+            stage_and_settle(20, handler, job);
+            assert_eq!(job.buffer.address(), at, "two exchanges bring the first buffer back");
+        });
+    }
+
+    #[test]
+    fn a_write_that_finds_no_staging_is_stored_before_its_commit() {
+        with_handler(8 << 20, 3, 4, |handler, job| {
+            while handler.store.pool().grow(1 << 20).expect("memory") {}
             assert_eq!(handler.handle(job), Outcome::Done);
-            assert_ne!(job.buffer.address(), at, "a fresh buffer goes back to the driver");
-            assert_eq!(handler.stats.write_staged_pages.get(), 4);
-            let read = |handler: &mut SwapHandler<'_>, job: &mut Job| {
-                job.buffer.fill(0xee);
-                job.request.op = Op::Read;
-                assert_eq!(handler.handle(job), Outcome::Done);
-                assert_eq!(job.buffer[..], wanted);
-            };
-            read(handler, job);
-            assert_eq!(handler.stats.read_staged_pages.get(), 4);
-            while handler.has_work() {
-                assert!(handler.work(), "there is room for what was staged");
-            }
-            read(handler, job);
-            assert_eq!(handler.stats.read_huge_pages.get(), 4);
-            job.request.op = Op::Write;
-            assert_eq!(handler.handle(job), Outcome::Done);
-            assert_eq!(handler.stats.write_staged_pages.get(), 8, "the buffer is fresh again");
+            assert_eq!(handler.stats.write_direct_pages.get(), 4);
+            assert_eq!(handler.stats.write_staged_pages.get(), 0);
         });
     }
 }

@@ -19,12 +19,15 @@ mod stage;
 mod write;
 
 pub use check::CheckReport;
+pub use read::ReadFrom;
 
 use crate::pool::{Pool, PoolUsage};
 use crate::stats::{Counter, QueueStats};
-use crate::sys::map::{Arena, BufferView, Words};
+use crate::sys::buffers::BufferArea;
+use crate::sys::map::{Arena, Words};
 use crate::table::{Entry, SlotTable};
 use crate::units::{PAGE_SIZE, SlotIndex};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How pages that are not same-filled are stored.
@@ -44,7 +47,7 @@ pub struct Store {
     pool: Pool,
     codec: StoreCodec,
     /// Where staged pages are.
-    buffers: Option<BufferView>,
+    buffers: Option<Arc<BufferArea>>,
     /// Staged slots, of all threads.
     staged: AtomicU64,
 }
@@ -59,7 +62,7 @@ impl Store {
 
     /// The same, able to stage pages that lie in these buffers.
     #[must_use]
-    pub fn with_buffers(mut self, buffers: BufferView) -> Self {
+    pub fn with_buffers(mut self, buffers: Arc<BufferArea>) -> Self {
         self.buffers = Some(buffers);
         self
     }

@@ -7,8 +7,23 @@ use crate::stats::QueueStats;
 use crate::table::Entry;
 use crate::units::{Page, SlotIndex};
 
+/// What a page was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// Nothing: never written.
+    Empty,
+    /// A word in the slot table.
+    Same,
+    /// An lz4 object.
+    Lz4,
+    /// An object that is the page itself.
+    Huge,
+    /// A request buffer.
+    Staged,
+}
+
 impl Store {
-    /// Copies the page of `slot` to `page`; an empty slot reads as zeros.
+    /// Copies the page of `slot` to `page` and says where it was; an empty slot reads as zeros.
     ///
     /// [`IoError::Corrupt`]: the object is damaged or another slot's; `page` is then undefined and
     /// must not reach anybody. [`IoError::Invalid`]: no such slot. Blocks for the slot's lock only,
@@ -20,7 +35,7 @@ impl Store {
         page: &mut Page,
         stream: &mut Stream,
         stats: &QueueStats,
-    ) -> Result<(), IoError> {
+    ) -> Result<ReadFrom, IoError> {
         if !self.contains(slot, 1) {
             return Err(IoError::Invalid);
         }
@@ -30,32 +45,32 @@ impl Store {
                 drop(guard);
                 stats.read_empty_pages.add(1);
                 page.fill(0);
-                Ok(())
+                Ok(ReadFrom::Empty)
             }
             Entry::Same(word) => {
                 drop(guard);
                 stats.read_same_pages.add(1);
                 same::expand(word, page);
-                Ok(())
+                Ok(ReadFrom::Same)
             }
             Entry::Lz4 { at, len } => {
                 let object = stream.object(len.into());
                 let copied = self.pool.read(at, slot, object);
                 drop(guard);
                 stats.read_lz4_pages.add(1);
-                copied.and_then(|()| lz4::decompress(object, page))
+                copied.and_then(|()| lz4::decompress(object, page)).map(|()| ReadFrom::Lz4)
             }
             Entry::Huge { at } => {
                 let copied = self.pool.read(at, slot, page);
                 drop(guard);
                 stats.read_huge_pages.add(1);
-                copied
+                copied.map(|()| ReadFrom::Huge)
             }
             Entry::Staged { at } => {
                 let copied = self.buffers.as_ref().map(|buffers| buffers.copy_out(at, page));
                 drop(guard);
                 stats.read_staged_pages.add(1);
-                copied.ok_or(IoError::Corrupt)
+                copied.map(|()| ReadFrom::Staged).ok_or(IoError::Corrupt)
             }
             Entry::Unknown => Err(IoError::Corrupt),
         };

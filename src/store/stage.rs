@@ -1,8 +1,8 @@
 //! Stage: a page is taken as it came, in its request buffer, so that the request can be committed
 //! at once; settle: it is compressed and moves to the pool.
 //!
-//! The owner of the buffer stages all its pages, leaves the buffer alone, settles every page, and
-//! only then uses the buffer again. A slot names a staged page only until its settling: an
+//! The owner of the pages stages them, leaves them alone, settles every one, on whatever thread,
+//! and only then uses them again. A slot names a staged page only until its settling: an
 //! overwrite or a discard by any thread may take it out before, and settling notices that. Readers
 //! copy the page while they hold the slot's lock, so when the entry has changed nobody is still
 //! copying.

@@ -32,7 +32,7 @@ fn text(seed: u8) -> Page {
 
 fn read(store: &Store, slot: u32, stats: &QueueStats) -> Result<Page, IoError> {
     let mut page = [0xee; PAGE_SIZE];
-    store.read(SlotIndex(slot), &mut page, &mut Stream::new(), stats).map(|()| page)
+    store.read(SlotIndex(slot), &mut page, &mut Stream::new(), stats).map(|_| page)
 }
 
 #[test]

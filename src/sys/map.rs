@@ -1,5 +1,4 @@
-//! Shared mappings of state files: the arena of objects, the slot table's words, the request
-//! buffers.
+//! Shared mappings of state files: the arena of objects and the slot table's words.
 //!
 //! The files live on a tmpfs that is never swapped; all but the arena beyond its reserve is
 //! populated before the device starts, and all of it is locked. References into the arena are never
@@ -7,17 +6,16 @@
 //! bytes when is the pool's and the slot lock's business; a violation gives wrong bytes (which the
 //! object header and the decoder catch), not a wild access, since every range is checked.
 
-use crate::units::{BufferPage, PAGE_SIZE, Page};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Maps the first `len` bytes of `file`, shared, every page present when this returns. Blocks while
 /// the kernel finds the memory.
-fn map_populated(file: &File, len: usize) -> io::Result<MmapRaw> {
+pub(super) fn map_populated(file: &File, len: usize) -> io::Result<MmapRaw> {
     MmapOptions::new().len(len).populate().map_raw(file)
 }
 
@@ -127,82 +125,6 @@ impl Deref for Words {
     }
 }
 
-/// One request buffer: a page-aligned piece of a shared mapping with exactly one owner.
-///
-/// Contract: whoever holds the value may read and write the bytes. Giving it to the ring with a
-/// fetch gives the bytes to the kernel, which writes into them at any time until the completion
-/// hands the value back.
-#[derive(Debug)]
-pub struct IoBuf {
-    map: Arc<MmapRaw>,
-    offset: usize,
-    len: usize,
-}
-
-impl IoBuf {
-    /// Maps `count` buffers of `len` bytes each (a multiple of the page size) from `file`, present
-    /// and zeroed, and a view of all of them.
-    pub fn carve(file: &File, count: usize, len: usize) -> io::Result<(Vec<Self>, BufferView)> {
-        assert!(len.is_multiple_of(PAGE_SIZE), "request buffers are whole pages");
-        let map = Arc::new(map_populated(file, count * len)?);
-        let bufs = (0..count).map(|i| Self { map: Arc::clone(&map), offset: i * len, len });
-        Ok((bufs.collect(), BufferView { map: Arc::clone(&map) }))
-    }
-
-    /// The buffer's first page among all buffers.
-    pub fn first_page(&self) -> BufferPage {
-        BufferPage((self.offset / PAGE_SIZE) as u32)
-    }
-
-    /// Address to tell the kernel.
-    pub fn address(&self) -> u64 {
-        self.map.as_mut_ptr().wrapping_add(self.offset) as u64
-    }
-}
-
-impl Deref for IoBuf {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        let start = self.map.as_mut_ptr().wrapping_add(self.offset);
-        // SAFETY: `carve` gives every buffer a range of its own inside the mapping, which `map`
-        // keeps alive; holding
-        // `self` means the kernel does not hold it.
-        unsafe { std::slice::from_raw_parts(start, self.len) }
-    }
-}
-
-impl DerefMut for IoBuf {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut [u8] {
-        let start = self.map.as_mut_ptr().wrapping_add(self.offset);
-        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(start, self.len) }
-    }
-}
-
-/// All request buffers, for threads that read a page out of a buffer they do not own.
-///
-/// Contract: only pages of a buffer whose owner promised to leave it alone, as the owner of a
-/// staged buffer does until no slot names it. A violation gives wrong bytes, not a wild access.
-#[derive(Clone, Debug)]
-pub struct BufferView {
-    map: Arc<MmapRaw>,
-}
-
-impl BufferView {
-    /// Copies a page out. Panics if there is no such page.
-    #[inline]
-    pub fn copy_out(&self, at: BufferPage, page: &mut Page) {
-        let offset = at.0 as usize * PAGE_SIZE;
-        assert!(offset < self.map.len(), "page {at:?} outside the buffers");
-        let source = self.map.as_mut_ptr().wrapping_add(offset);
-        // SAFETY: the mapping is whole pages long and alive, and the page is inside.
-        unsafe { source.copy_to_nonoverlapping(page.as_mut_ptr(), PAGE_SIZE) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,17 +159,5 @@ mod tests {
     #[should_panic(expected = "outside the arena")]
     fn arena_refuses_a_range_outside() {
         Arena::new(&file(4096), 4096).expect("map").copy_in(4095, &[1, 2]);
-    }
-
-    #[test]
-    fn buffers_do_not_overlap() {
-        let (mut bufs, view) = IoBuf::carve(&file(3 * 4096), 3, 4096).expect("map");
-        for (i, buf) in bufs.iter_mut().enumerate() {
-            buf.fill(i as u8 + 1);
-        }
-        assert!(bufs.iter().enumerate().all(|(i, b)| b.iter().all(|&x| x == i as u8 + 1)));
-        let mut page = [0; PAGE_SIZE];
-        view.copy_out(bufs[2].first_page(), &mut page);
-        assert_eq!(page, [3; PAGE_SIZE]);
     }
 }

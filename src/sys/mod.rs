@@ -4,6 +4,7 @@
 //! (mappings, rings, process attributes), with an interface that safe code cannot misuse.
 //! Everything that decides stays outside.
 
+pub mod buffers;
 pub mod guard;
 pub mod heap;
 pub mod lockfile;

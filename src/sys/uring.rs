@@ -1,7 +1,7 @@
 //! io_uring as ublk uses it: a control ring for commands that wait, a queue ring that owns request
 //! buffers.
 
-use super::map::IoBuf;
+use super::buffers::IoBuf;
 use super::ublk_abi::{self as abi, CtrlCmd, IoDesc};
 use crate::units::{QueueId, Tag};
 use io_uring::types::{Fixed, SubmitArgs, Timespec};
@@ -167,6 +167,11 @@ impl QueueRing {
         let idle = queue.is_empty() && !queue.taskrun();
         drop(queue);
         if idle { Ok(()) } else { retriable(self.ring.submit()) }
+    }
+
+    /// Whether something has arrived that has not been seen. Does not call the kernel.
+    pub fn has_arrived(&mut self) -> bool {
+        !self.ring.completion().is_empty() || self.ring.submission().taskrun()
     }
 
     /// Sends what is queued without waiting.

@@ -3,6 +3,7 @@
 
 pub mod ctrl;
 pub mod iod;
+pub mod poll;
 pub mod queue;
 pub mod settings;
 

@@ -1,9 +1,10 @@
 //! The loop of a queue thread: reap a batch, handle each request, commit all of it with one submit.
 
 use super::iod::Request;
+use super::poll::Poll;
 use crate::error::IoError;
 use crate::stats::QueueStats;
-use crate::sys::map::IoBuf;
+use crate::sys::buffers::IoBuf;
 use crate::sys::uring::{Completion, QueueRing};
 use crate::units::Tag;
 use std::collections::VecDeque;
@@ -88,6 +89,11 @@ pub struct Queue<'a> {
     throttled: VecDeque<Job>,
     /// When to try the oldest of them again.
     retry_at: Instant,
+    poll: Poll,
+    /// When the requests of this batch arrived.
+    batch_at: Instant,
+    /// Commits that are queued and not yet sent.
+    commits: u64,
     stats: &'a QueueStats,
 }
 
@@ -97,6 +103,7 @@ impl<'a> Queue<'a> {
         mut ring: QueueRing,
         buffers: Vec<IoBuf>,
         slots: u64,
+        poll: Poll,
         stats: &'a QueueStats,
     ) -> io::Result<Self> {
         let throttled = VecDeque::with_capacity(buffers.len());
@@ -104,7 +111,8 @@ impl<'a> Queue<'a> {
             ring.fetch(Tag(tag as u16), buffer);
         }
         ring.submit()?;
-        Ok(Self { ring, slots, throttled, retry_at: Instant::now(), stats })
+        let now = Instant::now();
+        Ok(Self { ring, slots, throttled, retry_at: now, poll, batch_at: now, commits: 0, stats })
     }
 
     /// Serves until the device is stopped. Requests go before the work that earlier ones left:
@@ -112,12 +120,14 @@ impl<'a> Queue<'a> {
     pub fn serve(&mut self, handler: &mut impl Handler) -> QueueEnd {
         let mut stuck = false;
         while self.ring.fetched() > 0 || !self.throttled.is_empty() {
+            self.note_commits();
             let sent = if handler.has_work() && !stuck {
                 self.ring.submit_and_look()
-            } else {
+            } else if stuck || !self.throttled.is_empty() {
                 self.stats.waits.add(1);
-                let again = stuck || !self.throttled.is_empty();
-                self.ring.submit_and_wait(again.then_some(RETRY_PAUSE))
+                self.ring.submit_and_wait(Some(RETRY_PAUSE))
+            } else {
+                self.pause()
             };
             if let Err(e) = sent {
                 return QueueEnd::Ring(e);
@@ -132,10 +142,52 @@ impl<'a> Queue<'a> {
         QueueEnd::Stopped
     }
 
+    /// Sends what is queued and waits for the next completion: awake for a while where that has
+    /// been worth it, then asleep.
+    fn pause(&mut self) -> io::Result<()> {
+        let (begin, budget) = (Instant::now(), self.poll.budget());
+        if !budget.is_zero() {
+            self.ring.submit_and_look()?;
+            while !self.ring.has_arrived() && begin.elapsed() < budget {
+                std::hint::spin_loop();
+            }
+            if self.ring.has_arrived() {
+                self.stats.polls_hit.add(1);
+                self.poll.learn(begin.elapsed());
+                return self.ring.submit_and_look();
+            }
+            self.stats.polls_missed.add(1);
+        }
+        self.stats.waits.add(1);
+        self.ring.submit_and_wait(None)?;
+        self.poll.learn(begin.elapsed());
+        Ok(())
+    }
+
+    /// Counts how long the requests took that are committed with the next call into the kernel.
+    fn note_commits(&mut self) {
+        if self.commits > 0 {
+            let took = self.batch_at.elapsed().as_nanos() as u64;
+            self.stats.times.commit.record(took, self.commits);
+            self.commits = 0;
+        }
+    }
+
+    fn commit(&mut self, job: Job, result: i32) {
+        match job.since {
+            None => self.commits += 1,
+            Some(_) => self.stats.times.commit.record(job.waited().as_nanos() as u64, 1),
+        }
+        self.ring.commit_and_fetch(job.tag, result, job.buffer);
+    }
+
     /// Handles every completion that has arrived; how many.
     fn take_batch(&mut self, handler: &mut impl Handler) -> Result<u32, QueueEnd> {
         let mut count = 0;
         while let Some(completion) = self.ring.next_completion() {
+            if count == 0 {
+                self.batch_at = Instant::now();
+            }
             count += 1;
             match completion {
                 Completion::Request(tag, desc, buffer) => match Request::parse(&desc, self.slots) {
@@ -161,7 +213,7 @@ impl<'a> Queue<'a> {
     /// already are.
     fn step(&mut self, handler: &mut impl Handler, mut job: Job) {
         match self.result(handler, &mut job) {
-            Some(result) => self.ring.commit_and_fetch(job.tag, result, job.buffer),
+            Some(result) => self.commit(job, result),
             None => self.throttled.push_back(job),
         }
     }
@@ -173,7 +225,7 @@ impl<'a> Queue<'a> {
         }
         while let Some(mut job) = self.throttled.pop_front() {
             match self.result(handler, &mut job) {
-                Some(result) => self.ring.commit_and_fetch(job.tag, result, job.buffer),
+                Some(result) => self.commit(job, result),
                 None => {
                     self.throttled.push_front(job);
                     self.retry_at = Instant::now() + RETRY_PAUSE;

@@ -1,11 +1,14 @@
-//! Plain counters, one set per queue thread on cache lines of its own.
+//! Plain counters, one set per queue thread and helper, on cache lines of its own.
 //!
-//! Contract: each set has one writer, its queue thread, so a bump is a load and a store, no locked
+//! Contract: each set has one writer, its thread, so a bump is a load and a store, no locked
 //! instruction. Anybody may read; sums over queues are exact once the writers pause, and never go
 //! backwards for totals. The `slots_*` and `stored_bytes` rows are changes, wrapping: a slot stored
 //! by one queue may be freed by another, so only their sum over all queues means something.
 
+pub mod histogram;
+
 use crossbeam::utils::CachePadded;
+use histogram::{Counts, Histogram};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One counter with one writer.
@@ -33,10 +36,12 @@ impl Counter {
 
 macro_rules! counters {
     ($($(#[doc = $help:literal])+ $name:ident,)+) => {
-        /// Counters of one queue thread.
+        /// Counters of one thread.
         #[derive(Debug, Default)]
         pub struct QueueStats {
             $($(#[doc = $help])+ pub $name: Counter,)+
+            /// How long things took.
+            pub times: Times,
         }
 
         impl QueueStats {
@@ -108,34 +113,98 @@ counters! {
     batches,
     /// Calls of io_uring_enter that waited for work.
     waits,
+    /// Waits that were spared because polling saw the next request.
+    polls_hit,
+    /// Polls that ended without a request.
+    polls_missed,
+    /// Times that a helper was woken to compress staged pages.
+    helper_wakes,
 }
 
-/// All queues' counters.
+macro_rules! times {
+    ($($(#[doc = $help:literal])+ $name:ident,)+) => {
+        /// Histograms of one thread, in nanoseconds.
+        #[derive(Debug, Default)]
+        pub struct Times {
+            $($(#[doc = $help])+ pub $name: Histogram,)+
+        }
+
+        impl Times {
+            /// Name, help text and histogram, in the order of declaration.
+            pub fn rows(&self) -> [(&'static str, &'static str, &Histogram); TIMES] {
+                [$((stringify!($name), concat!($($help),+).trim_ascii(), &self.$name),)+]
+            }
+        }
+
+        /// How many histograms there are.
+        pub const TIMES: usize = [$(stringify!($name)),+].len();
+    };
+}
+
+times! {
+    /// From a request's arrival in this process to its commit, all kinds of requests.
+    commit,
+    /// Answering one page that was never written.
+    read_empty,
+    /// Answering one page from a same-filled slot.
+    read_same,
+    /// Answering one page by lz4 decompression.
+    read_lz4,
+    /// Answering one page that is stored uncompressed.
+    read_huge,
+    /// Answering one page that is still staged.
+    read_staged,
+    /// From staging a page to its having moved to the pool.
+    compress_lag,
+}
+
+/// Counters of all threads that work on requests.
 #[derive(Debug)]
 pub struct Stats {
-    queues: Box<[CachePadded<QueueStats>]>,
+    /// The queue threads', then the helpers'.
+    threads: Box<[CachePadded<QueueStats>]>,
+    queues: usize,
 }
 
 impl Stats {
-    /// Counters for `queues` queues. Allocates; for start-up.
-    pub fn new(queues: u16) -> Self {
-        Self { queues: (0..queues).map(|_| CachePadded::default()).collect() }
+    /// Counters for `queues` queue threads and `helpers` helpers. Allocates; for start-up.
+    pub fn new(queues: u16, helpers: u16) -> Self {
+        let threads = queues + helpers;
+        let threads = (0..threads).map(|_| CachePadded::default()).collect();
+        Self { threads, queues: queues.into() }
     }
 
     /// Counters of one queue.
     pub fn queue(&self, id: crate::units::QueueId) -> &QueueStats {
-        &self.queues[usize::from(id.0)]
+        &self.threads[usize::from(id.0)]
     }
 
-    /// Name, help and sum over all queues of every counter.
+    /// Counters of one helper.
+    pub fn helper(&self, index: u16) -> &QueueStats {
+        &self.threads[self.queues + usize::from(index)]
+    }
+
+    /// Name, help and sum over all threads of every counter.
     pub fn totals(&self) -> [(&'static str, &'static str, u64); COUNTERS] {
         let mut total = QueueStats::default().rows();
-        for queue in &self.queues {
-            for (sum, row) in total.iter_mut().zip(queue.rows()) {
+        for thread in &self.threads {
+            for (sum, row) in total.iter_mut().zip(thread.rows()) {
                 sum.2 = sum.2.wrapping_add(row.2);
             }
         }
         total
+    }
+
+    /// Name, help and sum over all threads of every histogram. Allocates.
+    pub fn times(&self) -> Vec<(&'static str, &'static str, Counts)> {
+        let rows = Times::default();
+        let mut sums: Vec<_> = rows.rows().map(|(n, h, _)| (n, h, Counts::default())).into();
+        for thread in &self.threads {
+            for (sum, row) in sums.iter_mut().zip(thread.times.rows()) {
+                row.2.add_to(&mut sum.2);
+            }
+        }
+        sums
     }
 }
 
@@ -146,16 +215,27 @@ mod tests {
 
     #[test]
     fn totals_sum_queues_and_wrap_changes() {
-        let stats = Stats::new(2);
+        let stats = Stats::new(2, 1);
         stats.queue(QueueId(0)).slots_lz4.add(3);
-        stats.queue(QueueId(1)).slots_lz4.sub(2);
+        stats.queue(QueueId(1)).slots_lz4.sub(4);
+        stats.helper(0).slots_lz4.add(2);
         let rows = stats.totals();
         let row = rows.iter().find(|r| r.0 == "slots_lz4").expect("declared above");
         assert_eq!(row.2, 1);
     }
 
     #[test]
+    fn histograms_of_all_threads_are_summed() {
+        let stats = Stats::new(1, 1);
+        stats.queue(QueueId(0)).times.commit.record(1000, 2);
+        stats.helper(0).times.commit.record(3000, 1);
+        let (name, _, counts) = &stats.times()[0];
+        assert_eq!((*name, counts.count(), counts.sum_ns), ("commit", 3, 5000));
+    }
+
+    #[test]
     fn every_counter_has_help() {
         assert!(QueueStats::default().rows().iter().all(|r| r.1.ends_with('.')));
+        assert!(Times::default().rows().iter().all(|r| r.1.ends_with('.')));
     }
 }
