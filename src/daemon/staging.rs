@@ -108,6 +108,9 @@ impl Staging {
     #[inline]
     pub fn push(&self, mut pages: IoBuf, mut first: SlotIndex, stats: &QueueStats) {
         let (since, count) = (Instant::now(), pages.pages());
+        // First, because whoever settles a page counts it out again. Pairs with `sleep`: either we
+        // see that the helper sleeps, or it sees what waits.
+        let waiting = self.waiting.fetch_add(count.into(), Ordering::SeqCst) + u64::from(count);
         while pages.pages() > 0 {
             let part = pages.split_front(pages.pages().min(PIECE_PAGES));
             let slots = part.pages();
@@ -116,8 +119,6 @@ impl Staging {
             first.0 += slots;
         }
         self.arrived.fetch_add(count.into(), Ordering::Relaxed);
-        // Pairs with `sleep`: either we see that the helper sleeps, or it sees what waits.
-        let waiting = self.waiting.fetch_add(count.into(), Ordering::SeqCst) + u64::from(count);
         let wanted = if waiting > self.mark { self.helpers.len() } else { 1 };
         for helper in self.helpers.iter().take(wanted) {
             if helper.asleep.load(Ordering::SeqCst) && wake(helper) {
@@ -323,14 +324,7 @@ mod tests {
 
     /// What one queue thread does: stages, stores when there is no room, overwrites, discards,
     /// reads back. Its slots are its own, so it always knows what they must hold.
-    fn queue(
-        staging: &Staging,
-        area: &Arc<BufferArea>,
-        store: &Store,
-        stats: &QueueStats,
-        id: u32,
-    ) {
-        let mut window = area.take(REQUEST_PAGES_MAX, Search::High).expect("free");
+    fn queue(staging: &Staging, mut window: IoBuf, store: &Store, stats: &QueueStats, id: u32) {
         let (mut stream, mut hand) = (Stream::new(), Hand::default());
         let own = SLOTS / u32::from(QUEUES);
         let base = id * own;
@@ -388,9 +382,15 @@ mod tests {
                 }
                 let queues: Vec<_> = (0..QUEUES)
                     .map(|id| {
-                        let (staging, area, store) = (&staging, &area, &store);
+                        let (staging, store) = (&staging, &store);
+                        let window = area.take(REQUEST_PAGES_MAX, Search::High).expect("free");
                         let stats = stats.queue(QueueId(id));
-                        scope.spawn(move || queue(staging, area, store, stats, id.into()))
+                        (stats, window, id, staging, store)
+                    })
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .map(|(stats, window, id, staging, store)| {
+                        scope.spawn(move || queue(staging, window, store, stats, id.into()))
                     })
                     .collect();
                 let ended: Vec<bool> = queues.into_iter().map(|q| q.join().is_ok()).collect();
