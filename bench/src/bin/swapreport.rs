@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use uswap::error::{StartError, StartResult};
 use uswap_bench::swap::report::Report;
-use uswap_bench::swap::table;
+use uswap_bench::swap::{draw, table};
 
 /// Sums up the output of a guest that ran tests/vm/scenarios/swapbench.sh.
 #[derive(Debug, Parser)]
@@ -36,7 +36,8 @@ fn files(report: &Report, out: &Path) -> StartResult<()> {
     let path = out.join("swapbench.json");
     let json = serde_json::to_string_pretty(report).map_err(|e| fail(&path, &e))?;
     std::fs::write(&path, json + "\n").map_err(|e| fail(&path, &e))?;
-    println!("wrote {}", path.display());
+    let plots = draw::all(report, out).map_err(|e| fail(out, &e))?;
+    println!("wrote swapbench.json, {} in {}", plots.join(", "), out.display());
     Ok(())
 }
 

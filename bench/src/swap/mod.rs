@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 pub mod counters;
+pub mod draw;
 pub mod phases;
 pub mod random;
 pub mod report;
