@@ -2,7 +2,8 @@
 //!
 //! Fills memory of its own cgroup with real pages, pushes it out, pulls it in page by page, lets it
 //! compete for half of the memory it needs, and compares every page. Prints a line `SWAPBENCH`
-//! followed by JSON. Runs as root; see tests/vm/scenarios/swapbench.sh and `cargo xtask bench swap`.
+//! followed by JSON. Runs as root; see tests/vm/scenarios/swapbench.sh and
+//! `cargo xtask bench swap`.
 
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;

@@ -24,6 +24,8 @@ const TEXT: RGBColor = RGBColor(30, 30, 30);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 /// Latencies further out than this are single events of a round; the table has the longest.
 const SHOWN_MAX: f64 = 0.99;
+/// A lighter bar this much longer than the other has its number shown too.
+const WORTH_SAYING: f64 = 1.02;
 
 /// One target's bar.
 struct Bar {
@@ -37,14 +39,15 @@ struct Bar {
 
 /// Draws all plots of `report` into `directory`; their names.
 pub fn all(report: &Report, directory: &Path) -> Result<Vec<String>, Box<dyn Error>> {
-    let out = bars(report, |r| Some(r.out.us_per_page), |r| Some(r.out.settled_us_per_page));
+    let settled = |r: &Round| Some(r.out.settled_us_per_page);
+    let out = bars(report, |r| Some(r.out.us_per_page), settled);
     let ops = |r: &Round| Some(r.pressure.as_ref()?.operations_per_second);
     let pressure = bars(report, ops, |_| None);
     let path = |name: &str| directory.join(name);
     draw_bars(
         &path("swap-out.svg"),
         "Swap-out: microseconds of reclaim for each page (less is better)",
-        "light: until the device had finished what it put off; points: single rounds",
+        "light, in parentheses: until the device had done what it put off; points: single rounds",
         &out,
     )?;
     draw_latency(&path("swap-in.svg"), report)?;
@@ -84,7 +87,7 @@ fn style(size: u32, h: HPos) -> TextStyle<'static> {
 
 fn draw_bars(path: &Path, title: &str, note: &str, bars: &[Bar]) -> Drawn {
     const LEFT: i32 = 110;
-    const RIGHT: i32 = 90;
+    const RIGHT: i32 = 110;
     const TOP: i32 = 62;
     const ROW: i32 = 30;
     const HALF: i32 = 10;
@@ -114,7 +117,10 @@ fn draw_bars(path: &Path, title: &str, note: &str, bars: &[Bar]) -> Drawn {
         }
         canvas.draw_text(&bar.target, &style(14, HPos::Right), (LEFT - 8, y))?;
         let digits = if bar.value < 100.0 { 1 } else { 0 };
-        let text = format!("{:.digits$}", bar.value);
+        let mut text = format!("{:.digits$}", bar.value);
+        if let Some(behind) = bar.behind.filter(|behind| *behind > bar.value * WORTH_SAYING) {
+            text.push_str(&format!(" ({behind:.digits$})"));
+        }
         canvas.draw_text(&text, &style(14, HPos::Left), (x(all(bar)) + 9, y))?;
     }
     canvas.present()?;
@@ -129,6 +135,13 @@ fn distribution(report: &Report, target: &str) -> Vec<(f64, f64)> {
     shown
         .filter_map(|q| Some((median(latencies.iter().filter_map(|l| l.at(q)))?, q * 100.0)))
         .collect()
+}
+
+/// 1, 2 and 5 times every power of ten in the range.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let decades = (-1..=7).map(|power| 10f64.powi(power));
+    let all = decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * decade));
+    all.filter(|tick| (low * 0.9..=high * 1.1).contains(tick)).collect()
 }
 
 fn draw_latency(path: &Path, report: &Report) -> Drawn {
@@ -149,10 +162,14 @@ fn draw_latency(path: &Path, report: &Report) -> Drawn {
     )?;
     let mut chart = ChartBuilder::on(&canvas)
         .margin_top(40)
+        .margin_left(8)
         .margin_right(24)
         .x_label_area_size(44)
         .y_label_area_size(58)
-        .build_cartesian_2d((low * 0.9..high * 1.1).log_scale(), 0.0..100.0)?;
+        .build_cartesian_2d(
+            (low * 0.9..high * 1.1).log_scale().with_key_points(ticks(low, high)),
+            0.0..100.0,
+        )?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
@@ -193,6 +210,11 @@ fn draw_latency(path: &Path, report: &Report) -> Drawn {
 mod tests {
     use super::*;
     use crate::swap::report::tests::output;
+
+    #[test]
+    fn ticks_are_round_numbers_in_the_range() {
+        assert_eq!(ticks(18.0, 501.0), [20.0, 50.0, 100.0, 200.0, 500.0]);
+    }
 
     #[test]
     fn every_plot_names_every_target_that_has_the_phase() {

@@ -162,8 +162,8 @@ impl WorkingSet {
     }
 }
 
-/// Pushes pages of the cgroup out until `share` of `pages` is left. The caller is not in it, so that
-/// its own memory stays.
+/// Pushes pages of the cgroup out until `share` of `pages` is left. The caller is not in it, so
+/// that its own memory stays.
 pub fn push_out(
     cgroup: &Cgroup,
     pages: usize,

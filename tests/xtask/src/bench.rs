@@ -4,6 +4,7 @@ use crate::job::Job;
 use crate::{Outcome, build, pages, root, run, setup, target};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What `bench swap` takes.
@@ -17,7 +18,7 @@ pub const USAGE: &str = "\
 
 /// Words for the scenario that every run has, unless said otherwise.
 const FULL: [(&str, &str); 4] =
-    [("--rounds", "3"), ("--mib", "128"), ("--pressure-seconds", "5"), ("--faults", "8192")];
+    [("--rounds", "3"), ("--mib", "96"), ("--pressure-seconds", "4"), ("--faults", "8192")];
 const QUICK: [(&str, &str); 5] = [
     ("--targets", "uswap-null uswap-lz4 zram-lz4"),
     ("--rounds", "1"),
@@ -69,16 +70,16 @@ impl Wanted {
     }
 }
 
-/// Runs the command with its output shown and returned.
-fn watch(command: &mut Command) -> Result<String, String> {
+/// Runs the command with its output shown and kept in `log`.
+fn watch(command: &mut Command, log: &Path) -> Outcome {
+    let fail = |e: std::io::Error| format!("{}: {e}", log.display());
+    let mut kept = fs::File::create(log).map_err(fail)?;
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = spawned.map_err(|e| format!("cannot start {command:?} ({e})"))?;
-    let mut kept = String::new();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
-            kept.push_str(&line);
-            kept.push('\n');
+            writeln!(kept, "{line}").map_err(fail)?;
             // The results are shown as a table in the end.
             if !line.starts_with("SWAPBENCH ") {
                 println!("{line}");
@@ -87,7 +88,7 @@ fn watch(command: &mut Command) -> Result<String, String> {
         }
     }
     let status = child.wait().map_err(|e| e.to_string())?;
-    if status.success() { Ok(kept) } else { Err(format!("the guest failed ({status}), see above")) }
+    if status.success() { Ok(()) } else { Err(format!("the guest failed ({status}), see above")) }
 }
 
 /// One line of a program's output; nothing if it is not there or fails.
@@ -104,9 +105,8 @@ pub fn swap(words: &[String]) -> Outcome {
     setup(&[])?;
     build()?;
     pages::provide()?;
-    let output = watch(&mut job.command_with(&["-t", SECONDS_MAX], &wanted.arguments))?;
     let log = target().join("vm/swapbench.out");
-    fs::write(&log, output).map_err(|e| format!("{}: {e}", log.display()))?;
+    watch(&mut job.command_with(&["-t", SECONDS_MAX], &wanted.arguments), &log)?;
     let mut report = Command::new(target().join("release/swapreport"));
     report.arg(&log).args(["--settings", &wanted.arguments.join(" ")]);
     report.args(["--date", &line_of("date", &["-u", "+%F"])]);
