@@ -47,8 +47,9 @@ struct Arguments {
     /// How much of the pages to use, in MiB; it is held in RAM too
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
     source_mib: u32,
-    /// Working set, in MiB
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..=65536))]
+    /// Working set, in MiB. Half of it must be more than a device can have in flight, or the kernel
+    /// finds nothing to free at the limit and kills us
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=65536))]
     mib: u32,
     /// Single faults to time
     #[arg(long, default_value_t = 8192)]

@@ -10,7 +10,7 @@
 
 # swapbench.sh [--targets 'T...'] [--rounds N] [--mib N] [--pressure-seconds N] [--faults N] [--page-cluster N]
 #              [-- FLAGS OF uswap run...]
-# Without arguments as small as makes sense, for a test that all of it works. `cargo xtask bench swap` measures.
+# Without arguments as small as swapbench allows, for a test that all of it works. `cargo xtask bench swap` measures.
 TARGETS='uswap-null uswap-lz4 uswap-zstd zram-lz4 zram-zstd zswap-lz4'
 ROUNDS=1 MIB=64 PRESSURE=2 FAULTS=2048 CLUSTER=0
 while [ $# -gt 0 ]; do
