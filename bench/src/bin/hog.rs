@@ -1,25 +1,17 @@
 //! `hog`: holds more anonymous memory than the machine has RAM, touches all of it, and checks every
 //! byte.
 //!
-//! Page `i` is page `i mod n` of real, captured memory with a stamp (generation and index) in its
-//! last eight bytes, so
-//! that it compresses like real memory and no two pages are equal: a page that comes back from swap
-//! in another's
-//! place, or in an older state, is found out.
+//! See [`uswap_bench::stamped`] for what a page holds.
 
 use clap::Parser;
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-use uswap::error::{StartError, StartResult};
+use uswap::error::StartResult;
 use uswap::units::PAGE_SIZE;
+use uswap_bench::stamped::{Source, restamp};
 
 const MIB: usize = 1 << 20;
-const STAMP: std::ops::Range<usize> = PAGE_SIZE - 8..PAGE_SIZE;
-/// The index takes the low bits of a stamp, the generation the rest: 2^40 pages are 4 PiB.
-const GENERATION_SHIFT: u32 = 40;
 /// Step between pages visited with --random. Prime, hence coprime to every page count below it.
 const STRIDE: usize = 2_147_483_647;
 
@@ -75,49 +67,8 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-fn stamp(index: usize, generation: u32) -> [u8; 8] {
-    (u64::from(generation) << GENERATION_SHIFT | index as u64).to_le_bytes()
-}
-
-/// The first page that is not what was written, or nothing.
-fn wrong_page(page: &[u8], source: &[u8], index: usize, generation: u32) -> Option<String> {
-    if page[STAMP] != stamp(index, generation) {
-        return Some(format!(
-            "page {index}: stamp {:02x?}, wanted generation {generation} of page {index}",
-            &page[STAMP]
-        ));
-    }
-    let differs =
-        page[..STAMP.start].iter().zip(&source[..STAMP.start]).position(|(a, b)| a != b)?;
-    Some(format!("page {index}: byte {differs} differs from what was written"))
-}
-
-fn check(page: &[u8], source: &[u8], index: usize, generation: u32) -> StartResult<()> {
-    match wrong_page(page, source, index, generation) {
-        None => Ok(()),
-        Some(wrong) => Err(StartError::failure(wrong, "swap returned wrong contents")),
-    }
-}
-
-fn load(arguments: &Arguments) -> StartResult<Vec<u8>> {
-    let path = arguments.pages.display();
-    let remedy = "give a file of captured pages (bench: `capture`)";
-    let fail = |e: std::io::Error| StartError::failure(format!("cannot read {path} ({e})"), remedy);
-    let mut source = Vec::new();
-    File::open(&arguments.pages)
-        .and_then(|f| f.take(u64::from(arguments.source_mib) << 20).read_to_end(&mut source))
-        .map_err(fail)?;
-    source.truncate(source.len() / PAGE_SIZE * PAGE_SIZE);
-    if source.is_empty() {
-        return Err(StartError::failure(format!("{path} holds no 4 KiB page"), remedy));
-    }
-    Ok(source)
-}
-
 fn run(arguments: &Arguments) -> StartResult<()> {
-    let source = load(arguments)?;
-    let source_pages = source.len() / PAGE_SIZE;
-    let source_page = |index: usize| &source[index % source_pages * PAGE_SIZE..][..PAGE_SIZE];
+    let source = Source::load(&arguments.pages, arguments.source_mib)?;
     let pages = arguments.mib as usize * (MIB / PAGE_SIZE);
     let order = Order::new(pages, arguments.random);
     let report = |what: &str, begin: Instant, times: u32| {
@@ -125,12 +76,11 @@ fn run(arguments: &Arguments) -> StartResult<()> {
         let mib = f64::from(arguments.mib) * f64::from(times);
         println!("hog {what}: {seconds:.2} s, {:.1} MiB/s", mib / seconds);
     };
-    println!("hog holds {} MiB of pages and {} MiB of source", arguments.mib, source.len() / MIB);
+    println!("hog holds {} MiB of pages and {} source pages", arguments.mib, source.pages());
     let start = Instant::now();
     let mut memory = vec![0u8; pages * PAGE_SIZE];
     for (index, page) in memory.chunks_exact_mut(PAGE_SIZE).enumerate() {
-        page.copy_from_slice(source_page(index));
-        page[STAMP].copy_from_slice(&stamp(index, 0));
+        source.fill(page, index, 0);
     }
     report("fill", start, 1);
     for pass in 1..=arguments.passes {
@@ -138,9 +88,9 @@ fn run(arguments: &Arguments) -> StartResult<()> {
         for index in order.iter() {
             let page = &mut memory[index * PAGE_SIZE..][..PAGE_SIZE];
             if arguments.verify {
-                check(page, source_page(index), index, pass - 1)?;
+                source.check(page, index, pass - 1)?;
             }
-            page[STAMP].copy_from_slice(&stamp(index, pass));
+            restamp(page, index, pass);
         }
         report(&format!("pass {pass}"), begin, 1);
     }
@@ -151,7 +101,7 @@ fn run(arguments: &Arguments) -> StartResult<()> {
         let begin = Instant::now();
         for index in order.iter() {
             let page = &memory[index * PAGE_SIZE..][..PAGE_SIZE];
-            check(page, source_page(index), index, arguments.passes)?;
+            source.check(page, index, arguments.passes)?;
         }
         report("final read", begin, 1);
     }
@@ -185,17 +135,5 @@ mod tests {
                 assert!(seen.iter().all(|s| *s));
             }
         }
-    }
-
-    #[test]
-    fn a_wrong_byte_a_wrong_page_and_an_old_page_are_found() {
-        let source = vec![7u8; PAGE_SIZE];
-        let mut page = source.clone();
-        page[STAMP].copy_from_slice(&stamp(5, 2));
-        assert_eq!(wrong_page(&page, &source, 5, 2), None);
-        assert!(wrong_page(&page, &source, 6, 2).is_some());
-        assert!(wrong_page(&page, &source, 5, 3).is_some());
-        page[100] ^= 1;
-        assert!(wrong_page(&page, &source, 5, 2).is_some_and(|w| w.contains("byte 100")));
     }
 }

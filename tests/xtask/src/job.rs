@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs of this workspace that scenarios may name in `# requires:`.
-const OWN_PROGRAMS: [&str; 3] = ["uswap", "hog", "capture"];
+const OWN_PROGRAMS: [&str; 4] = ["uswap", "hog", "capture", "swapbench"];
 /// `boot` ends with it where something is missing on this machine (see its head).
 const CANNOT_RUN: i32 = 77;
 
@@ -91,11 +91,16 @@ impl Job {
 
     /// The boot command.
     pub fn command(&self) -> Command {
+        self.command_with(&[], &[])
+    }
+
+    /// The same with more options for `boot` and with arguments for the scenario.
+    pub fn command_with(&self, options: &[&str], arguments: &[String]) -> Command {
         if self.name == "selftest" {
             return Command::new(&self.script);
         }
         let mut command = Command::new(root().join("tests/vm/boot"));
-        command.args(["-k", &self.kernel]);
+        command.args(["-k", &self.kernel]).args(options);
         for program in header(&self.text, "requires").split_whitespace() {
             if OWN_PROGRAMS.contains(&program) {
                 command.arg("-b").arg(target().join("release").join(program));
@@ -104,7 +109,7 @@ impl Job {
         if self.wants_pages() {
             command.arg("-d").arg(crate::pages::path());
         }
-        command.arg(&self.script);
+        command.arg(&self.script).args(arguments);
         command
     }
 

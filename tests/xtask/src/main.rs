@@ -1,8 +1,9 @@
-//! Developer tasks: `cargo xtask test | demo | vm | setup`.
+//! Developer tasks: `cargo xtask test | demo | vm | bench | setup`.
 //!
 //! Everything that needs a real kernel goes through `tests/vm/boot`; what these tasks add is
 //! building, real pages to swap, several guests at a time, and one summary.
 
+mod bench;
 mod demo;
 mod job;
 mod pages;
@@ -94,10 +95,11 @@ fn main() -> ExitCode {
             steps::test(given(TEST_FLAGS[0]), given(TEST_FLAGS[1]) || ci)
         }
         ["vm", ..] => vm(&arguments[1..]),
+        ["bench", "swap", ..] => bench::swap(&arguments[2..]),
         ["demo"] => demo::demo(),
         ["setup", ..] => setup(&arguments[1..]),
         _ => {
-            eprint!("{USAGE}");
+            eprint!("{USAGE}{}", bench::USAGE);
             return ExitCode::from(2);
         }
     };
