@@ -30,7 +30,7 @@ pub struct RunFlags {
     /// Requests a queue can have in flight, 8 to 128 [default: 64]
     #[arg(long, value_name = "N")]
     depth: Option<u16>,
-    /// How pages are compressed: lz4, or none [default: lz4]
+    /// How pages are compressed: lz4, zstd (fewer bytes, more time) or none [default: lz4]
     #[arg(long, value_parser = codec)]
     codec: Option<CodecChoice>,
     /// What is served: swap, or null, which stores nothing and is for measuring [default: swap]
@@ -94,10 +94,10 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 fn codec(text: &str) -> Result<CodecChoice, String> {
-    [CodecChoice::Lz4, CodecChoice::None]
+    [CodecChoice::Lz4, CodecChoice::Zstd, CodecChoice::None]
         .into_iter()
         .find(|c| c.name() == text)
-        .ok_or_else(|| "not a codec; use lz4 or none".into())
+        .ok_or_else(|| "not a codec; use lz4, zstd or none".into())
 }
 
 fn target(text: &str) -> Result<Target, String> {

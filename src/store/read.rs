@@ -45,6 +45,12 @@ impl Store {
                 stats.read_lz4_pages.add(1);
                 copied.and_then(|()| lz4::decompress(object, page))
             }
+            Entry::Zstd { at, len } => {
+                let copied = self.pool.read(at, slot, stream.object(len.into()));
+                drop(guard);
+                stats.read_zstd_pages.add(1);
+                copied.and_then(|()| stream.decompress_zstd(len.into(), page))
+            }
             Entry::Huge { at } => {
                 let copied = self.pool.read(at, slot, page);
                 drop(guard);
