@@ -28,7 +28,7 @@ fn file(len: usize) -> std::fs::File {
 /// A page that says whose it is and follows from that, so that a torn or misplaced one shows. Two
 /// of three do not compress.
 fn page(slot: u32, round: u64) -> Page {
-    let random = if round % 3 == 0 { 600 } else { PAGE_SIZE };
+    let random = if round.is_multiple_of(3) { 600 } else { PAGE_SIZE };
     let mut state = (u64::from(slot) << 32 | round).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut page: Page = std::array::from_fn(|i| {
         if i >= random {

@@ -158,7 +158,7 @@ mod tests {
 
         fn swaps(&self, devices: &[&str]) {
             let lines = devices.iter().map(|d| format!("{d} partition 1024 0 100\n"));
-            self.set("/proc/swaps", &format!("Filename\n{}", lines.collect::<String>()).trim_end());
+            self.set("/proc/swaps", format!("Filename\n{}", lines.collect::<String>()).trim_end());
         }
 
         fn run_dir(&self) -> PathBuf {
