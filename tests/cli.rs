@@ -161,7 +161,7 @@ fn wrong_words_are_code_2_with_a_remedy() {
         (&["run", "--queues", "70000"], "70000 is not in 0..=65535"),
         (&["run", "--priority", "-5"], "priority: -5 is out of range"),
         (&["run", "--id", "-1"], "unexpected argument '-1'"),
-        (&["run", "--codec", "zstd"], "not a codec; use lz4 or none"),
+        (&["run", "--codec", "lzo"], "not a codec; use lz4, zstd or none"),
         (&["run", "--target", "disk"], "not a target; use swap or null"),
         (&["run", "--name", "../x"], "cannot be a service name; use up to 32 of A-Z"),
         (&["run", "--name", ".x"], "cannot be a service name"),
@@ -196,7 +196,7 @@ fn bad_files_are_code_2_with_the_line() {
         ("depth = 64\nsise = \"1G\"", ":2: unknown key \"sise\"; did you mean \"size\"?"),
         ("\n\nsize = \"1.5Q\"", ":3: \"1.5Q\" is not a size"),
         ("depth = \"x\"", ":1: invalid type: string \"x\", expected a whole number"),
-        ("codec = \"zstd\"", ":1: unknown variant `zstd`, expected `lz4` or `none`"),
+        ("codec = \"lzo\"", ":1: unknown variant `lzo`, expected one of `lz4`, `zstd`, `none`"),
         ("size: 1G", ":1: "),
         ("[run]\n", ":1: unknown key \"run\"; known keys are name"),
     ] {

@@ -175,25 +175,29 @@ impl Pair {
         }
         (0..SLOTS).for_each(|slot| self.read(slot));
         agree(&self.store, [&self.stats]);
-        let stored =
-            self.stats.slots_same.get() + self.stats.slots_lz4.get() + self.stats.slots_huge.get();
+        let stored = stored_slots(&self.stats).into_iter().fold(0, u64::wrapping_add);
         assert_eq!(stored, self.model.len() as u64);
         self.store.discard(SlotIndex(0), SLOTS, &self.stats).expect("all slots");
         assert_eq!(self.store.pool_usage().slabs_used, 0);
     }
 }
 
+/// Same-filled, lz4, zstd and uncompressed slots.
+fn stored_slots(stats: &QueueStats) -> [u64; 4] {
+    [&stats.slots_same, &stats.slots_lz4, &stats.slots_zstd, &stats.slots_huge].map(|c| c.get())
+}
+
 /// The table, the pool and the counters tell the same.
 fn agree<'a>(store: &Store, stats: impl IntoIterator<Item = &'a QueueStats>) {
     let report = store.check().expect("a consistent store");
-    let found = [report.slots_same, report.slots_lz4, report.slots_huge, report.slots_staged];
-    let found = [&found[..], &[report.stored_bytes]].concat();
-    let mut counted = [0u64; 5];
+    let found = [report.slots_same, report.slots_lz4, report.slots_zstd, report.slots_huge];
+    let found = [&found[..], &[report.slots_staged, report.stored_bytes]].concat();
+    let mut counted = [0u64; 6];
     for s in stats {
-        let objects = [&s.slots_same, &s.slots_lz4, &s.slots_huge];
-        let changes = objects.into_iter().chain([&s.slots_staged, &s.stored_bytes]);
+        let staged = [s.slots_staged.get(), s.stored_bytes.get()];
+        let changes = stored_slots(s).into_iter().chain(staged);
         for (sum, change) in counted.iter_mut().zip(changes) {
-            *sum = sum.wrapping_add(change.get());
+            *sum = sum.wrapping_add(change);
         }
     }
     assert_eq!(counted.to_vec(), found);
@@ -205,9 +209,12 @@ proptest! {
     fn the_store_behaves_like_a_map(
         steps in proptest::collection::vec(step(), 1..1200),
         slabs in prop_oneof![1..9usize, Just(SLABS_TO_STAGE)],
-        compress: bool,
+        codec in prop_oneof![
+            Just(StoreCodec::Lz4),
+            Just(StoreCodec::Zstd),
+            Just(StoreCodec::None),
+        ],
     ) {
-        let codec = if compress { StoreCodec::Lz4 } else { StoreCodec::None };
         let (store, fresh) = store_and_buffers(slabs, codec, 8);
         let mut pair = Pair {
             store,
@@ -308,8 +315,8 @@ impl Writer<'_> {
     }
 }
 
-fn threads_read_each_other(slabs: usize) {
-    let (store, mut buffers) = store_and_buffers(slabs, StoreCodec::Lz4, 4 * THREADS as usize);
+fn threads_read_each_other(slabs: usize, codec: StoreCodec) {
+    let (store, mut buffers) = store_and_buffers(slabs, codec, 4 * THREADS as usize);
     let stats = Stats::new(THREADS as u16 + 1, 0);
     let running = AtomicBool::new(true);
     std::thread::scope(|scope| {
@@ -337,10 +344,15 @@ fn threads_read_each_other(slabs: usize) {
 #[test]
 fn readers_see_only_pages_that_were_written_to_the_slot() {
     // Six slabs are not enough for 96 pages, so that refusals happen too.
-    threads_read_each_other(6);
+    threads_read_each_other(6, StoreCodec::Lz4);
 }
 
 #[test]
 fn readers_see_only_pages_that_were_staged_in_the_slot() {
-    threads_read_each_other(SLABS_TO_STAGE);
+    threads_read_each_other(SLABS_TO_STAGE, StoreCodec::Lz4);
+}
+
+#[test]
+fn readers_see_only_pages_that_were_written_with_zstd() {
+    threads_read_each_other(SLABS_TO_STAGE, StoreCodec::Zstd);
 }

@@ -25,13 +25,14 @@ const LEVEL_0: [(&str, &[&str]); 2] =
     [("limits", &["units"]), ("stats", &["units", "limits", "error"])];
 
 /// Crates and the only places (path prefixes) that may name them.
-const CONFINED: [(&str, &[&str]); 7] = [
+const CONFINED: [(&str, &[&str]); 8] = [
     ("io_uring", &["src/sys"]),
     ("memmap2", &["src/sys"]),
     ("libc", &["src/sys", "src/error.rs"]),
     // config and cli where std has no way, such as setsid.
     ("rustix", &["src/sys", "src/config", "src/cli"]),
     ("lz4_flex", &["src/codec"]),
+    ("zstd_safe", &["src/codec"]),
     ("clap", &["src/cli"]),
     ("toml", &["src/config"]),
 ];

@@ -1,7 +1,7 @@
 //! `uswap down`: swapoff with progress, then the server ends. Also cleans up after a dead server.
 
 use super::service::{Service, State};
-use super::{say, swap};
+use super::{note, say, swap, tune};
 use crate::config::{NAME_DEFAULT, check, size};
 use crate::daemon::usage::{SwapArea, swap_area};
 use crate::error::{StartError, StartResult};
@@ -53,6 +53,7 @@ impl Down {
                 format!("its server is process {}; see `uswap status {}`", status.pid, self.name),
             ));
         }
+        put_back(root, &service);
         say(&format!("{} is down\n", self.name))
     }
 }
@@ -105,6 +106,11 @@ fn swapoff(root: &Path, area: &SwapArea) -> StartResult<()> {
     Err(StartError::failure(format!("swapoff {device} failed: {why}"), remedy))
 }
 
+/// Settings that `up` changed, unless another service still wants them so.
+fn put_back(root: &Path, service: &Service) {
+    tune::restore(root, &service.run_dir).iter().for_each(|line| note(line));
+}
+
 /// Replaces the terminal's current line.
 fn progress(text: &str) {
     let mut err = std::io::stderr();
@@ -121,5 +127,6 @@ fn clean_up(service: &Service) -> StartResult<()> {
         ));
     }
     crate::daemon::remove_leftover(name, &service.run_dir, &service.socket)?;
+    put_back(Path::new("/"), service);
     say(&format!("{name} is down\n"))
 }

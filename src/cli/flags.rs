@@ -41,7 +41,7 @@ pub struct RunFlags {
     /// never [default: 200; 0 with one CPU]
     #[arg(long, value_name = "N")]
     poll_us: Option<u32>,
-    /// How pages are compressed: lz4, or none [default: lz4]
+    /// How pages are compressed: lz4, zstd (fewer bytes, more time) or none [default: lz4]
     #[arg(long, value_parser = codec)]
     codec: Option<CodecChoice>,
     /// What is served: swap, or null, which stores nothing and is for measuring [default: swap]
@@ -108,10 +108,10 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 fn codec(text: &str) -> Result<CodecChoice, String> {
-    [CodecChoice::Lz4, CodecChoice::None]
+    [CodecChoice::Lz4, CodecChoice::Zstd, CodecChoice::None]
         .into_iter()
         .find(|c| c.name() == text)
-        .ok_or_else(|| "not a codec; use lz4 or none".into())
+        .ok_or_else(|| "not a codec; use lz4, zstd or none".into())
 }
 
 fn target(text: &str) -> Result<Target, String> {

@@ -13,6 +13,7 @@ mod service;
 mod status;
 mod swap;
 mod table;
+mod tune;
 mod up;
 
 pub use doctor::{Level, Row, examine};

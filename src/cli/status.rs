@@ -79,8 +79,8 @@ fn text(status: &protocol::Status) -> String {
     row("slot table", human(memory.table_bytes));
     row("buffers", human(memory.buffer_bytes));
     row("resident", human(memory.resident_bytes));
-    let PageCounts { lz4, huge, same, staged, .. } = pages;
-    let kinds = format!("{lz4} lz4, {huge} huge, {same} same-filled, {staged} staged");
+    let PageCounts { lz4, zstd, huge, same, staged, .. } = pages;
+    let kinds = format!("{lz4} lz4, {zstd} zstd, {huge} huge, {same} same-filled, {staged} staged");
     row("pages", format!("{} stored: {kinds}", pages.stored));
     let data = data_bytes(status);
     row("data", format!("{} in {}, ratio {}", human(data), human(used), ratio(data, used)));

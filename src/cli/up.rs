@@ -4,7 +4,7 @@
 
 use super::flags::{self, RunFlags};
 use super::service::{Service, State};
-use super::{doctor, note, say, swap};
+use super::{doctor, note, say, swap, tune};
 use crate::config::{NAME_DEFAULT, PRIORITY_DEFAULT, Settings, Target, check, size};
 use crate::daemon::usage::swap_area;
 use crate::error::{StartError, StartResult};
@@ -27,6 +27,12 @@ pub struct Up {
     name: Option<String>,
     #[command(flatten)]
     flags: RunFlags,
+    /// Leave vm.page-cluster alone; otherwise it is set to 0 (no readahead) until `down`
+    #[arg(long)]
+    keep_page_cluster: bool,
+    /// Switch zswap off until `down`; otherwise it stays in front of the device, with a warning
+    #[arg(long)]
+    disable_zswap: bool,
 }
 
 impl Up {
@@ -53,19 +59,38 @@ impl Up {
             run_dir: settings.run_dir.clone(),
         };
         let running = running_device(&service)?;
-        for warning in doctor::before_swapon(root) {
-            note(&warning);
-        }
-        let device = match running {
-            Some(device) => enable(&settings, &device).map(|()| device)?,
-            None => start_and_enable(&settings, &service)?,
+        self.tune(root, &settings.run_dir);
+        let enabled = match running {
+            Some(device) => enable(&settings, &device).map(|()| device),
+            None => start_and_enable(&settings, &service),
         };
+        let device = enabled.inspect_err(|_| {
+            tune::restore(root, &settings.run_dir).iter().for_each(|line| note(line));
+        })?;
         // swapon has succeeded; without a readable table the line is only shorter.
         let area = swap_area(root, Path::new(&device)).ok().flatten();
         let area = area.map_or_else(String::new, |area| {
             format!(" size {} priority {}", size::format(area.size_bytes), area.priority)
         });
         say(&format!("swap on {device}{area}\n"))
+    }
+}
+
+impl Up {
+    /// Settings of the machine: says what was changed, and what would better be.
+    fn tune(&self, root: &Path, run_dir: &Path) {
+        let page_cluster = (!self.keep_page_cluster).then_some(tune::PAGE_CLUSTER);
+        let zswap = self.disable_zswap.then_some(tune::ZSWAP);
+        for tuning in [page_cluster, zswap].into_iter().flatten() {
+            if let Some(line) = tuning.apply(root, run_dir) {
+                note(&line);
+            }
+        }
+        if !self.disable_zswap
+            && let Some(warning) = doctor::zswap_in_front(root)
+        {
+            note(&format!("{warning}; or use `uswap up --disable-zswap`"));
+        }
     }
 }
 

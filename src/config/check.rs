@@ -29,7 +29,7 @@ const SIZE_PER_POOL: u64 = 3;
 /// Left over for the server itself and whoever starts it.
 const HEADROOM_BYTES: u64 = 32 << 20;
 /// Ends of the names of a service's files beside its state directory, which has its plain name.
-const OTHER_FILES: [&str; 3] = [".log", ".sock", ".lock"];
+const OTHER_FILES: [&str; 4] = [".log", ".sock", ".lock", ".former"];
 /// Longest path in a socket address, without the closing zero (Linux include/uapi/linux/un.h).
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -433,7 +433,7 @@ mod tests {
         for bad in ["", ".", "-x", ".x", "a/b", "a b", "ä", "a\n", &"n".repeat(NAME_LEN_MAX + 1)] {
             assert!(!name(bad).expect_err(bad).to_string().contains('\n'));
         }
-        for bad in ["x.log", "x.sock", "x.lock"] {
+        for bad in ["x.log", "x.sock", "x.lock", "x.former"] {
             assert!(name(bad).expect_err(bad).to_string().contains("another service's"));
         }
         name("x.locks").expect("no such file");

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn wrong_values_name_the_line() {
         for text in
-            ["\nsize = \"1.5Q\"", "\ndepth = \"x\"", "\nqueues = 70000", "\ncodec = \"zstd\""]
+            ["\nsize = \"1.5Q\"", "\ndepth = \"x\"", "\nqueues = 70000", "\ncodec = \"lzo\""]
         {
             let message = refusal(text);
             assert!(message.starts_with("/etc/uswap/x.conf:2: "), "{message}");

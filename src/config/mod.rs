@@ -51,6 +51,8 @@ impl Target {
 pub enum CodecChoice {
     /// LZ4 blocks.
     Lz4,
+    /// zstd frames: fewer bytes for more time.
+    Zstd,
     /// No compression, except that same-filled pages still take no room.
     None,
 }
@@ -60,6 +62,7 @@ impl CodecChoice {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
             Self::None => "none",
         }
     }

@@ -55,7 +55,7 @@ pub struct Status {
     pub kernel: String,
     /// `swap` or `null`.
     pub target: String,
-    /// `lz4` or `none`.
+    /// `lz4`, `zstd` or `none`.
     pub codec: String,
     /// Size of the device.
     pub size_bytes: u64,
@@ -150,6 +150,9 @@ pub struct PageCounts {
     pub same: u64,
     /// Of these, lz4 objects.
     pub lz4: u64,
+    /// Of these, zstd objects.
+    #[serde(default)]
+    pub zstd: u64,
     /// Of these, uncompressed.
     pub huge: u64,
     /// Of these, staged: committed and not yet compressed.

@@ -84,6 +84,7 @@ impl State {
                     .map_err(fail)?;
                 let codec = match settings.codec {
                     CodecChoice::Lz4 => StoreCodec::Lz4,
+                    CodecChoice::Zstd => StoreCodec::Zstd,
                     CodecChoice::None => StoreCodec::None,
                 };
                 Some(Store::new(words, arena, codec).with_buffers(Arc::clone(&area)))

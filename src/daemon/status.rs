@@ -130,10 +130,10 @@ fn times(stats: &Stats) -> BTreeMap<String, TimeUse> {
 
 fn pages(counters: &BTreeMap<String, u64>) -> PageCounts {
     let count = |name: &str| counters.get(name).copied().unwrap_or(0);
-    let (same, lz4, huge) = (count("slots_same"), count("slots_lz4"), count("slots_huge"));
-    let staged = count("slots_staged");
-    let stored = same.wrapping_add(lz4).wrapping_add(huge).wrapping_add(staged);
-    PageCounts { stored, same, lz4, huge, staged, data_bytes: count("stored_bytes") }
+    let [same, lz4, zstd, huge, staged] =
+        ["same", "lz4", "zstd", "huge", "staged"].map(|kind| count(&format!("slots_{kind}")));
+    let stored = [same, lz4, zstd, huge, staged].into_iter().fold(0, u64::wrapping_add);
+    PageCounts { stored, same, lz4, zstd, huge, staged, data_bytes: count("stored_bytes") }
 }
 
 fn read_trimmed(path: &str) -> String {

@@ -77,6 +77,8 @@ counters! {
     read_same_pages,
     /// Pages read by lz4 decompression.
     read_lz4_pages,
+    /// Pages read by zstd decompression.
+    read_zstd_pages,
     /// Pages read that were stored uncompressed.
     read_huge_pages,
     /// Pages that could not be read back: damaged object. Any value but zero is a defect.
@@ -93,6 +95,8 @@ counters! {
     write_same_pages,
     /// Pages written as lz4 objects.
     write_lz4_pages,
+    /// Pages written as zstd objects.
+    write_zstd_pages,
     /// Pages written uncompressed because compression did not pay.
     write_huge_pages,
     /// Pages refused because the pool was full: the kernel kept them in RAM.
@@ -103,6 +107,8 @@ counters! {
     slots_same,
     /// Change in the number of lz4 slots.
     slots_lz4,
+    /// Change in the number of zstd slots.
+    slots_zstd,
     /// Change in the number of uncompressed slots.
     slots_huge,
     /// Change in the number of staged slots.
@@ -150,6 +156,8 @@ times! {
     read_same,
     /// Answering one page by lz4 decompression.
     read_lz4,
+    /// Answering one page by zstd decompression.
+    read_zstd,
     /// Answering one page that is stored uncompressed.
     read_huge,
     /// Answering one page that is still staged.

@@ -12,6 +12,8 @@ pub struct CheckReport {
     pub slots_same: u64,
     /// lz4 slots.
     pub slots_lz4: u64,
+    /// zstd slots.
+    pub slots_zstd: u64,
     /// Uncompressed slots.
     pub slots_huge: u64,
     /// Staged slots.
@@ -38,6 +40,11 @@ impl Store {
                 Entry::Lz4 { at, len } => {
                     self.check_object(slot, at, len.into(), &mut seen)?;
                     report.slots_lz4 += 1;
+                    report.stored_bytes += u64::from(len);
+                }
+                Entry::Zstd { at, len } => {
+                    self.check_object(slot, at, len.into(), &mut seen)?;
+                    report.slots_zstd += 1;
                     report.stored_bytes += u64::from(len);
                 }
                 Entry::Huge { at } => {

@@ -36,6 +36,8 @@ pub enum StoreCodec {
     /// lz4, or uncompressed where that does not pay.
     #[default]
     Lz4,
+    /// zstd, or uncompressed where that does not pay.
+    Zstd,
     /// Uncompressed.
     None,
 }
@@ -105,7 +107,9 @@ impl Store {
     #[inline]
     fn free_object(&self, old: Entry) {
         match old {
-            Entry::Lz4 { at, .. } | Entry::Huge { at } => self.pool.free(at),
+            Entry::Lz4 { at, .. } | Entry::Zstd { at, .. } | Entry::Huge { at } => {
+                self.pool.free(at)
+            }
             Entry::Staged { .. } => {
                 self.staged.fetch_sub(1, Ordering::Relaxed);
             }
@@ -120,6 +124,7 @@ fn count_written(entry: Entry, stats: &QueueStats) {
     match entry {
         Entry::Same(_) => stats.write_same_pages.add(1),
         Entry::Lz4 { .. } => stats.write_lz4_pages.add(1),
+        Entry::Zstd { .. } => stats.write_zstd_pages.add(1),
         _ => stats.write_huge_pages.add(1),
     }
 }
@@ -131,6 +136,10 @@ fn count_slot(entry: Entry, stats: &QueueStats, change: impl Fn(&Counter, u64)) 
         Entry::Same(_) => change(&stats.slots_same, 1),
         Entry::Lz4 { len, .. } => {
             change(&stats.slots_lz4, 1);
+            change(&stats.stored_bytes, len.into());
+        }
+        Entry::Zstd { len, .. } => {
+            change(&stats.slots_zstd, 1);
             change(&stats.stored_bytes, len.into());
         }
         Entry::Huge { .. } => {

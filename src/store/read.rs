@@ -16,6 +16,8 @@ pub enum ReadFrom {
     Same,
     /// An lz4 object.
     Lz4,
+    /// A zstd object.
+    Zstd,
     /// An object that is the page itself.
     Huge,
     /// A request buffer.
@@ -59,6 +61,13 @@ impl Store {
                 drop(guard);
                 stats.read_lz4_pages.add(1);
                 copied.and_then(|()| lz4::decompress(object, page)).map(|()| ReadFrom::Lz4)
+            }
+            Entry::Zstd { at, len } => {
+                let copied = self.pool.read(at, slot, stream.object(len.into()));
+                drop(guard);
+                stats.read_zstd_pages.add(1);
+                let page = copied.and_then(|()| stream.decompress_zstd(len.into(), page));
+                page.map(|()| ReadFrom::Zstd)
             }
             Entry::Huge { at } => {
                 let copied = self.pool.read(at, slot, page);

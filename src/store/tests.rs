@@ -37,7 +37,13 @@ fn read(store: &Store, slot: u32, stats: &QueueStats) -> Result<Page, IoError> {
 
 #[test]
 fn each_kind_of_page_comes_back_and_is_counted() {
-    let store = store(8, 1 << 20, StoreCodec::Lz4);
+    for codec in [StoreCodec::Lz4, StoreCodec::Zstd] {
+        each_kind(codec);
+    }
+}
+
+fn each_kind(codec: StoreCodec) {
+    let store = store(8, 1 << 20, codec);
     let (stats, mut stream) = (QueueStats::default(), Stream::new());
     let mut odd = [0; PAGE_SIZE];
     crate::codec::same::expand(0x0123_4567_89ab_cdef, &mut odd);
@@ -49,9 +55,13 @@ fn each_kind_of_page_comes_back_and_is_counted() {
         assert_eq!(read(&store, slot as u32, &stats), Ok(*page));
     }
     assert_eq!(read(&store, 7, &stats), Ok([0; PAGE_SIZE]));
-    let counts = [&stats.slots_same, &stats.slots_lz4, &stats.slots_huge].map(|c| c.get());
+    let (slots, reads) = match codec {
+        StoreCodec::Zstd => (&stats.slots_zstd, &stats.read_zstd_pages),
+        _ => (&stats.slots_lz4, &stats.read_lz4_pages),
+    };
+    let counts = [&stats.slots_same, slots, &stats.slots_huge].map(|c| c.get());
     assert_eq!(counts, [1, 2, 1]);
-    let reads = [&stats.read_same_pages, &stats.read_lz4_pages, &stats.read_huge_pages];
+    let reads = [&stats.read_same_pages, reads, &stats.read_huge_pages];
     assert_eq!(reads.map(|c| c.get()), [1, 2, 1]);
     assert_eq!(stats.read_empty_pages.get(), 1);
     let report = store.check().expect("consistent");
@@ -112,4 +122,38 @@ fn a_damaged_object_is_an_error_and_counted() {
     store.pool.write(at, SlotIndex(1), &[0xff; 8]);
     assert_eq!(read(&store, 1, &stats), Err(IoError::Corrupt));
     assert_eq!(stats.read_corrupt_pages.get(), 2);
+}
+
+#[test]
+fn a_damaged_zstd_object_is_an_error_and_the_next_page_is_right() {
+    let store = store(8, 1 << 20, StoreCodec::Zstd);
+    let (stats, mut stream) = (QueueStats::default(), Stream::new());
+    for slot in [1, 2] {
+        store.write(SlotIndex(slot), &text(slot as u8), &mut stream, &stats).expect("room");
+    }
+    let Entry::Zstd { at, len } = store.table.peek(SlotIndex(1)) else {
+        panic!("text is compressible");
+    };
+    let mut page = [0; PAGE_SIZE];
+    store.pool.write(at, SlotIndex(1), &vec![0xff; len.into()]);
+    let refused = store.read(SlotIndex(1), &mut page, &mut stream, &stats);
+    assert_eq!(refused, Err(IoError::Corrupt));
+    store.pool.write(at, SlotIndex(2), &[]);
+    assert_eq!(read(&store, 1, &stats), Err(IoError::Corrupt), "another slot's object");
+    assert_eq!(stats.read_corrupt_pages.get(), 2);
+    store.read(SlotIndex(2), &mut page, &mut stream, &stats).expect("not damaged");
+    assert_eq!(page, text(2));
+}
+
+#[test]
+fn what_one_codec_stored_is_read_whatever_the_other_writes() {
+    let mut store = store(8, 1 << 20, StoreCodec::Lz4);
+    let (stats, mut stream) = (QueueStats::default(), Stream::new());
+    store.write(SlotIndex(0), &text(1), &mut stream, &stats).expect("room");
+    store.codec = StoreCodec::Zstd;
+    store.write(SlotIndex(1), &text(2), &mut stream, &stats).expect("room");
+    assert_eq!([0, 1].map(|slot| read(&store, slot, &stats)), [Ok(text(1)), Ok(text(2))]);
+    store.write(SlotIndex(0), &text(3), &mut stream, &stats).expect("room");
+    let report = store.check().expect("consistent");
+    assert_eq!((report.slots_lz4, report.slots_zstd), (0, 2));
 }

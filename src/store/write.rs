@@ -47,13 +47,23 @@ impl Store {
     /// Puts the page in the pool; `None` if it is full.
     #[inline]
     fn make_object(&self, slot: SlotIndex, page: &Page, stream: &mut Stream) -> Option<Entry> {
-        if self.codec == StoreCodec::Lz4 {
-            let data = stream.compress(page);
-            if data.len() <= HUGE_BYTES {
-                let at = self.pool.alloc(data.len())?;
-                self.pool.write(at, slot, data);
-                return Some(Entry::Lz4 { at, len: data.len() as u16 });
+        match self.codec {
+            StoreCodec::Lz4 => {
+                let data = stream.compress_lz4(page);
+                if data.len() <= HUGE_BYTES {
+                    let at = self.pool.alloc(data.len())?;
+                    self.pool.write(at, slot, data);
+                    return Some(Entry::Lz4 { at, len: data.len() as u16 });
+                }
             }
+            StoreCodec::Zstd => {
+                if let Some(data) = stream.compress_zstd(page) {
+                    let at = self.pool.alloc(data.len())?;
+                    self.pool.write(at, slot, data);
+                    return Some(Entry::Zstd { at, len: data.len() as u16 });
+                }
+            }
+            StoreCodec::None => {}
         }
         let at = self.pool.alloc(page.len())?;
         self.pool.write(at, slot, page);

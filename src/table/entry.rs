@@ -21,6 +21,7 @@ const LZ4: u64 = 3;
 const HUGE: u64 = 4;
 const STAGED: u64 = 5;
 // 6 is for pages in the spill.
+const ZSTD: u64 = 7;
 
 /// The lock bit of an entry.
 pub(super) const LOCK: u64 = 1 << 4;
@@ -48,6 +49,13 @@ pub enum Entry {
         /// Its place in the pool.
         at: Location,
         /// Bytes of compressed data, 1 to 4096, without the object's header.
+        len: u16,
+    },
+    /// A zstd object.
+    Zstd {
+        /// Its place in the pool.
+        at: Location,
+        /// As for lz4.
         len: u16,
     },
     /// A page stored uncompressed.
@@ -83,11 +91,8 @@ impl Entry {
                 assert!(is_twice(word), "word {word:#x} does not fit an entry");
                 SAME_TWICE | (word & u64::from(u32::MAX)) << PAYLOAD_SHIFT
             }
-            Self::Lz4 { at, len } => {
-                let less_one = u64::from(len).wrapping_sub(1);
-                assert!(less_one <= LENGTH_MASK, "object length {len} out of range");
-                LZ4 | at.units() << PAYLOAD_SHIFT | less_one << LENGTH_SHIFT
-            }
+            Self::Lz4 { at, len } => object(LZ4, at, len),
+            Self::Zstd { at, len } => object(ZSTD, at, len),
             Self::Huge { at } => HUGE | at.units() << PAYLOAD_SHIFT | LENGTH_MASK << LENGTH_SHIFT,
             Self::Staged { at } => STAGED | u64::from(at.0) << PAYLOAD_SHIFT,
             Self::Unknown => panic!("an unknown entry cannot be stored"),
@@ -98,16 +103,26 @@ impl Entry {
     #[inline]
     pub fn unpack(raw: u64) -> Self {
         let at = || Location::from_units(raw >> PAYLOAD_SHIFT & LOCATION_MASK);
+        let len = || (raw >> LENGTH_SHIFT & LENGTH_MASK) as u16 + 1;
         match raw & KIND_MASK {
             EMPTY => Self::Empty,
             SAME_WIDE => Self::Same((raw as i64 >> PAYLOAD_SHIFT) as u64),
             SAME_TWICE => Self::Same((raw >> PAYLOAD_SHIFT & u64::from(u32::MAX)) * TWICE),
-            LZ4 => Self::Lz4 { at: at(), len: (raw >> LENGTH_SHIFT & LENGTH_MASK) as u16 + 1 },
+            LZ4 => Self::Lz4 { at: at(), len: len() },
+            ZSTD => Self::Zstd { at: at(), len: len() },
             HUGE => Self::Huge { at: at() },
             STAGED => Self::Staged { at: BufferPage((raw >> PAYLOAD_SHIFT) as u32) },
             _ => Self::Unknown,
         }
     }
+}
+
+/// The word of a compressed object.
+#[inline]
+fn object(kind: u64, at: Location, len: u16) -> u64 {
+    let less_one = u64::from(len).wrapping_sub(1);
+    assert!(less_one <= LENGTH_MASK, "object length {len} out of range");
+    kind | at.units() << PAYLOAD_SHIFT | less_one << LENGTH_SHIFT
 }
 
 /// Multiplying a 32-bit value by this repeats it.
@@ -136,7 +151,8 @@ mod tests {
         #[test]
         fn places_survive_packing(at in location(), len in 1..=4096u16, page: u32) {
             let staged = Entry::Staged { at: BufferPage(page) };
-            for entry in [Entry::Lz4 { at, len }, Entry::Huge { at }, staged] {
+            let packed = [Entry::Lz4 { at, len }, Entry::Zstd { at, len }, Entry::Huge { at }];
+            for entry in packed.into_iter().chain([staged]) {
                 prop_assert_eq!(Entry::unpack(entry.pack()), entry);
                 prop_assert_eq!(Entry::unpack(entry.pack() | LOCK | 0xffe0), entry);
                 prop_assert_eq!(entry.pack() & LOCK, 0);

@@ -1,15 +1,16 @@
 //! How much the store costs beside the compressor alone: `Store::write` and `Store::read` against
 //! lz4_flex's `compress_into_with_table` and `decompress_into`, on the same pages in the same
-//! order, in interleaved rounds of one run.
+//! order, in interleaved rounds of one run. With `--codec zstd` both sides use zstd; the bare one
+//! is then `codec::zstd`, which is one call of the C library.
 //!
 //! The bare side keeps its results as a store has to: each page is compressed straight into an
-//! output area of its own (as large as lz4_flex asks for) and its length is noted. It does not look
-//! for same-filled pages, does not pack, and decompresses from those areas. With `--bare-output
-//! reused` it does less than a store can: every page is compressed into the same buffer and
-//! forgotten, and decompression reads objects that were packed before. Both sides read into the
-//! same buffers, which are spoilt before and compared with the source after every timed pass,
-//! outside the timing. From the second round on the store overwrites slots, so that its side
-//! includes freeing.
+//! output area of its own (as large as lz4_flex asks for, enough for zstd too) and its length is
+//! noted. It does not look for same-filled pages, does not pack, and decompresses from those areas.
+//! With `--bare-output reused` it does less than a store can: every page is compressed into the
+//! same buffer and forgotten, and decompression reads objects that were packed before. Both sides
+//! read into the same buffers, which are spoilt before and compared with the source after every
+//! timed pass, outside the timing. From the second round on the store overwrites slots, so that its
+//! side includes freeing.
 
 use clap::{Parser, ValueEnum};
 use lz4_flex::block::{
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 use uswap::codec::Stream;
+use uswap::codec::zstd::Zstd;
 use uswap::stats::QueueStats;
 use uswap::store::{Store, StoreCodec};
 use uswap::sys::map::{Arena, Words};
@@ -32,7 +34,7 @@ use uswap::units::{PAGE_SIZE, Page, SlotIndex};
 const STRIDE: usize = get_maximum_output_size(PAGE_SIZE).next_multiple_of(64);
 
 #[derive(Parser)]
-#[command(about = "Measures the store against bare lz4_flex on captured pages")]
+#[command(about = "Measures the store against the bare compressor on captured pages")]
 struct Args {
     /// Files of raw 4 KiB pages
     #[arg(required = true)]
@@ -43,6 +45,9 @@ struct Args {
     /// Threads, each with all the pages and slots of its own, in one store
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: u16,
+    /// What both sides compress with
+    #[arg(long, value_enum, default_value_t = Codec::Lz4)]
+    codec: Codec,
     /// lz4_flex's table on the bare side; the store uses the large one
     #[arg(long, value_enum, default_value_t = Table::Large)]
     bare_table: Table,
@@ -52,6 +57,12 @@ struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Codec {
+    Lz4,
+    Zstd,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -94,9 +105,41 @@ struct BytesPerPage {
     bookkeeping: f64,
 }
 
+/// The compressor alone.
+enum Bare {
+    Lz4(CompressTable),
+    Zstd(Box<Zstd>),
+}
+
+impl Bare {
+    fn new(args: &Args) -> Self {
+        match (args.codec, args.bare_table) {
+            (Codec::Lz4, Table::Small) => Self::Lz4(CompressTable::small()),
+            (Codec::Lz4, Table::Large) => Self::Lz4(CompressTable::large()),
+            (Codec::Zstd, _) => Self::Zstd(Box::default()),
+        }
+    }
+
+    #[inline]
+    fn compress(&mut self, page: &Page, output: &mut [u8]) -> usize {
+        match self {
+            Self::Lz4(table) => compress_into_with_table(page, output, table).expect("room"),
+            Self::Zstd(zstd) => zstd.compress(page, output).expect("room"),
+        }
+    }
+
+    #[inline]
+    fn decompress(&mut self, object: &[u8], page: &mut Page) {
+        match self {
+            Self::Lz4(_) => drop(decompress_into(object, page).expect("just compressed")),
+            Self::Zstd(zstd) => zstd.decompress(object, page).expect("just compressed"),
+        }
+    }
+}
+
 /// What one thread works with.
 struct Worker {
-    table: CompressTable,
+    compressor: Bare,
     output: Output,
     bare: Vec<u8>,
     /// Where in `bare` each page's object is.
@@ -111,12 +154,8 @@ struct Worker {
 
 impl Worker {
     fn new(index: usize, pages: &[Page], args: &Args) -> Self {
-        let table = match args.bare_table {
-            Table::Small => CompressTable::small(),
-            Table::Large => CompressTable::large(),
-        };
         let mut worker = Self {
-            table,
+            compressor: Bare::new(args),
             output: args.bare_output,
             bare: vec![1; pages.len() * STRIDE],
             objects: (0..pages.len()).map(|i| i * STRIDE..i * STRIDE).collect(),
@@ -136,8 +175,7 @@ impl Worker {
     fn pack(&mut self, pages: &[Page]) {
         let mut start = 0;
         for (page, object) in pages.iter().zip(&mut self.objects) {
-            let len = compress_into_with_table(page, &mut self.bare[start..], &mut self.table)
-                .expect("room");
+            let len = self.compressor.compress(page, &mut self.bare[start..]);
             *object = start..start + len;
             start += len;
         }
@@ -146,21 +184,19 @@ impl Worker {
     fn bare_compress(&mut self, pages: &[Page]) {
         if self.output == Output::Reused {
             for page in pages {
-                let len = compress_into_with_table(page, &mut self.scratch, &mut self.table);
-                std::hint::black_box(len.expect("room"));
+                std::hint::black_box(self.compressor.compress(page, &mut self.scratch));
             }
             return;
         }
         let areas = self.bare.chunks_exact_mut(STRIDE);
         for ((page, area), object) in pages.iter().zip(areas).zip(&mut self.objects) {
-            let len = compress_into_with_table(page, area, &mut self.table).expect("room");
-            object.end = object.start + len;
+            object.end = object.start + self.compressor.compress(page, area);
         }
     }
 
     fn bare_decompress(&mut self) {
         for (page, object) in self.out.iter_mut().zip(&self.objects) {
-            decompress_into(&self.bare[object.clone()], page).expect("just compressed");
+            self.compressor.decompress(&self.bare[object.clone()], page);
         }
     }
 
@@ -208,11 +244,15 @@ fn memory_file(bytes: usize) -> File {
     file
 }
 
-fn make_store(slots: usize) -> Store {
+fn make_store(slots: usize, codec: Codec) -> Store {
     let table = Words::new(&memory_file(slots * 8), slots).expect("map the table");
     let arena_bytes = (slots * PAGE_SIZE * 9 / 8).next_multiple_of(1 << 20) + (16 << 20);
     let arena = Arena::new(&memory_file(arena_bytes), arena_bytes).expect("map the arena");
-    Store::new(table, arena, StoreCodec::Lz4)
+    let codec = match codec {
+        Codec::Lz4 => StoreCodec::Lz4,
+        Codec::Zstd => StoreCodec::Zstd,
+    };
+    Store::new(table, arena, codec)
 }
 
 /// Seconds of each pass: bare compress, store write, bare decompress, store read.
@@ -243,7 +283,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn measure(set: String, pages: &[Page], args: &Args) -> Row {
     let threads = usize::from(args.threads);
-    let store = make_store(pages.len() * threads);
+    let store = make_store(pages.len() * threads, args.codec);
     let mut workers: Vec<_> = (0..threads).map(|i| Worker::new(i, pages, args)).collect();
     let rounds: Vec<_> =
         (0..args.rounds).map(|i| round(&store, &mut workers, pages, i % 2 == 0)).collect();
@@ -271,7 +311,8 @@ fn bytes_per_page(store: &Store) -> BytesPerPage {
     let usage = store.pool_usage();
     let slots = store.slots() as f64;
     let slab_bytes = (usage.slabs_used * uswap::limits::SLAB_BYTES as u64) as f64;
-    let header = (report.slots_lz4 * uswap::limits::OBJECT_HEADER_BYTES as u64) as f64;
+    let header =
+        ((report.slots_lz4 + report.slots_zstd) * uswap::limits::OBJECT_HEADER_BYTES as u64) as f64;
     let (data, objects) = (report.stored_bytes as f64, usage.object_bytes as f64);
     let bookkeeping = usage.bookkeeping_bytes as f64 / usage.slabs as f64;
     BytesPerPage {

@@ -131,9 +131,16 @@ fn is(area: &SwapArea, letters: &str) -> bool {
 /// What to say before swap is switched on: things that cost speed, with the command, none of them
 /// fatal.
 pub fn before_swapon(root: &Path) -> Vec<String> {
-    let rows = SETTINGS.iter().filter(|s| [PAGE_CLUSTER, ZSWAP].contains(&s.path));
-    rows.filter_map(|s| setting(root, s))
-        .filter(|row| row.level != Level::Ok)
-        .map(|row| format!("warning: {} is {}: {}; {}", row.name, row.found, row.why, row.fix))
-        .collect()
+    [PAGE_CLUSTER, ZSWAP].iter().filter_map(|path| warning(root, path)).collect()
+}
+
+/// The same about zswap alone.
+pub fn zswap_in_front(root: &Path) -> Option<String> {
+    warning(root, ZSWAP)
+}
+
+fn warning(root: &Path, path: &str) -> Option<String> {
+    let row = setting(root, SETTINGS.iter().find(|s| s.path == path)?)?;
+    let Row { level, name, found, why, fix } = row;
+    (level != Level::Ok).then(|| format!("warning: {name} is {found}: {why}; {fix}"))
 }

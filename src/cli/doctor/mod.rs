@@ -17,7 +17,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub use memory::before_swapon;
+pub use memory::{before_swapon, zswap_in_front};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

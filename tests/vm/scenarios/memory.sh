@@ -42,7 +42,7 @@ awk -v pages=$((bytes >> 12)) -v zd="$zram_data" -v zu="$zram_used" -v zs="$zram
     printf "RESULT memory uswap/zram %.4f\n", uu / zu
 }'
 # What a stored page costs, part by part; the rest of the pool's and table's RAM does not depend on how much is stored.
-status '[.pages.stored, .pages.lz4, .pages.data_bytes, .memory.object_bytes, .memory.pool_used_bytes,
+status '[.pages.stored, (.pages | .lz4 + .zstd), .pages.data_bytes, .memory.object_bytes, .memory.pool_used_bytes,
     .memory.bookkeeping_bytes, .memory.table_bytes] | @tsv' >/tmp/cost || die "no status"
 awk '{
     stored = $1; headers = 4 * $2; data = $3; objects = $4; slabs = $5

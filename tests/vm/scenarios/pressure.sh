@@ -62,7 +62,7 @@ if [ "$KIND" = uswap ]; then
     expect_status .counters.refused_requests 0
     expect_status .counters.read_corrupt_pages 0
     expect_status .memory.pool_growth_failures 0
-    expect "at least 50000 pages went out and came back" test "$(counter_sum '^read_(lz4|huge|same)_pages$')" -gt 50000
+    expect "at least 50000 pages went out and came back" test "$(counter_sum '^read_(lz4|zstd|huge|same)_pages$')" -gt 50000
     expect swapoff swapoff "$DEV"
     stop_uswap
 else

@@ -90,11 +90,37 @@ start_uswap --name smoke --size 64M --pool 32M
 expect write dd if=/dev/zero of="$DEV" bs=1M count=8 oflag=direct conv=notrunc
 stop_uswap
 
-say "up and down"
-expect up uswap up smoke --size 256M --pool 64M
+say "up and down, with vm.page-cluster and zswap as a distribution has them; down puts them back"
+none_runs() { [ -z "$(pidof uswap)" ]; }
+cluster=/proc/sys/vm/page-cluster
+zswap=/sys/module/zswap/parameters/enabled
+echo 3 >$cluster
+if [ -e $zswap ]; then echo Y >$zswap || die "zswap cannot be switched on"; fi
+expect up uswap up smoke --size 256M --pool 64M --codec zstd 2>/tmp/said
+sed 's/^/   /' /tmp/said
 expect "one swap area" test "$(grep -c ublkb /proc/swaps)" = 1
+expect "up says what it set" grep -q 'vm.page-cluster set from 3 to 0' /tmp/said
+expect_equal "vm.page-cluster while up" "$(cat $cluster)" 0
+if [ -e $zswap ]; then
+    expect "up warns of zswap in front" grep -q 'warning: zswap is Y' /tmp/said
+    expect_equal "zswap, which nobody asked to switch off" "$(cat $zswap)" Y
+fi
+expect_status .codec zstd
 expect down uswap down smoke
 expect "no swap area" test "$(grep -c ublkb /proc/swaps)" = 0
+expect_equal "vm.page-cluster after down" "$(cat $cluster)" 3
+expect_nothing_left
+
+say "up and down again, told to do the opposite"
+expect up uswap up smoke --size 256M --pool 64M --keep-page-cluster --disable-zswap
+expect_equal "vm.page-cluster, kept" "$(cat $cluster)" 3
+if [ -e $zswap ]; then expect_equal "zswap while up" "$(cat $zswap)" N; fi
+# The server dies unused: down of what is left puts back too.
+expect swapoff swapoff /dev/ublkb0
+kill -KILL "$(pidof uswap)"
+within 10 none_runs || die "the killed server is still there"
+expect down uswap down smoke
+if [ -e $zswap ]; then expect_equal "zswap after down" "$(cat $zswap)" Y; fi
 
 expect_nothing_left
 say "smoke passed"

@@ -93,7 +93,7 @@ show_status
 expect_status .counters.read_corrupt_pages 0
 expect_status .counters.write_full_pages 0
 stored=$(status .pages.stored)
-kinds=$(status '.pages | .same + .lz4 + .huge')
+kinds=$(status '.pages | .same + .lz4 + .zstd + .huge')
 expect_equal "stored pages by kind" "$kinds" "$stored"
 [ "$(status .memory.pool_used_bytes)" -ge "$(status .pages.data_bytes)" ] || die "more data than memory for it"
 [ "$(status .memory.pool_used_bytes)" -le "$(status .memory.pool_bytes)" ] || die "pool over its limit"
