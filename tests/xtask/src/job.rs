@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs of this workspace that scenarios may name in `# requires:`.
-const OWN_PROGRAMS: [&str; 4] = ["uswap", "hog", "capture", "swapbench"];
+const OWN_PROGRAMS: [&str; 5] = ["uswap", "hog", "capture", "swapbench", "opcount"];
 /// `boot` ends with it where something is missing on this machine (see its head).
 const CANNOT_RUN: i32 = 77;
 
@@ -50,10 +50,19 @@ impl Job {
     /// The scenario `name` for `kernel`.
     pub fn find(name: &str, kernel: &str) -> Result<Self, String> {
         let script = root().join(format!("tests/vm/scenarios/{name}.sh"));
-        let text = fs::read_to_string(&script).map_err(|_| {
+        Self::read(name, kernel, script).map_err(|_| {
             let names: Vec<String> = names().unwrap_or_default();
             format!("no scenario {name}; there are: {}", names.join(" "))
-        })?;
+        })
+    }
+
+    /// The profile, which is not a test.
+    pub fn profile(kernel: &str) -> Result<Self, String> {
+        Self::read("profile", kernel, root().join("bench/profile.sh"))
+    }
+
+    fn read(name: &str, kernel: &str, script: PathBuf) -> Result<Self, String> {
+        let text = fs::read_to_string(&script).map_err(|e| format!("{}: {e}", script.display()))?;
         Ok(Self { name: name.into(), kernel: kernel.into(), script, text })
     }
 

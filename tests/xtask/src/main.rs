@@ -4,9 +4,12 @@
 //! building, real pages to swap, several guests at a time, and one summary.
 
 mod bench;
+mod counts;
 mod demo;
 mod job;
+mod measure;
 mod pages;
+mod profile;
 mod steps;
 
 use std::path::PathBuf;
@@ -23,6 +26,10 @@ usage: cargo xtask TASK
                            --require-vm, or CI in the environment: a skipped one is a failure)
   vm NAME [-k 6.12|new]    one scenario of tests/vm/scenarios, its output streamed
   demo                     swap real memory to uswap in a guest, verified, and show what was stored
+  bench counts [-k 6.12|new] [--bless]
+                           instructions for each page, beside bench/limits.toml (--bless: write it)
+  bench profile [-k 6.12|new]
+                           where the time of a swap-out goes, by perf in a guest (Markdown table)
   setup [--refresh]        QEMU, tools and kernels for the guests (asks the package manager)
 ";
 
@@ -96,6 +103,7 @@ fn main() -> ExitCode {
         }
         ["vm", ..] => vm(&arguments[1..]),
         ["bench", "swap", ..] => bench::swap(&arguments[2..]),
+        ["bench", words @ ..] => measure::measure(words),
         ["demo"] => demo::demo(),
         ["setup", ..] => setup(&arguments[1..]),
         _ => {

@@ -1,0 +1,247 @@
+//! `opcount`: instructions that the whole machine (this program, the kernel, the server) executes
+//! for an operation on a block device, in a guest whose time stamp counter counts instructions
+//! (`tests/vm/boot -a icount`). On any other machine its numbers are clock ticks.
+//!
+//! Operations come in bursts with a pause before each, so that a server that leaves work for later
+//! does it in the pause: what a burst costs is what a writer waits for. A count is the median of
+//! bursts: what a timer tick adds to one burst in eight is left out, and two runs differ by less
+//! than one in a thousand.
+
+use clap::Parser;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+use uswap::error::{StartError, StartResult};
+use uswap::units::PAGE_SIZE;
+use uswap_bench::made::heap_page;
+use uswap_bench::sys::{Batches, DirectPage, ticks};
+
+/// O_DIRECT of x86-64.
+const DIRECT: i32 = 0x4000;
+/// Pages that reclaim writes with one request: the plug is flushed at 15 pages on 4 KiB bios.
+const REQUEST_PAGES: usize = 15;
+/// Requests in flight at a time in a batch.
+const BATCH: usize = 32;
+/// Different pages that are written, by turns.
+const CONTENTS: usize = 256;
+/// Bursts of each case that only warm up: first use of code and data.
+const WARM_UP: usize = 3;
+/// Bursts of writes before the first case: the kernel takes about twenty until an operation costs
+/// the same for good (2 % more than before).
+const SETTLING: usize = 48;
+
+/// Counts instructions per operation on a block device. Overwrites what is on it.
+#[derive(Debug, Parser)]
+#[command(name = "opcount")]
+struct Arguments {
+    /// Block device, at least 512 MiB
+    device: PathBuf,
+    /// Word for the device in front of each line
+    #[arg(long, default_value = "device")]
+    label: String,
+    /// Pages in a burst of single pages, and requests in one of larger requests
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    burst: u16,
+    /// Bursts to count
+    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=256))]
+    bursts: u16,
+    /// Pause before a burst
+    #[arg(long, default_value_t = 100)]
+    pause_ms: u64,
+    /// Pages of the sustained case, of which the second half counts
+    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    sustained: u32,
+}
+
+/// What a case counted: for each burst, ticks per page.
+#[derive(Clone, Debug, PartialEq)]
+struct Counts(Vec<f64>);
+
+impl Counts {
+    fn least(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    fn most(&self) -> f64 {
+        self.0.iter().copied().fold(0.0, f64::max)
+    }
+
+    fn median(&self) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let half = sorted.len() / 2;
+        match sorted.len() {
+            0 => f64::NAN,
+            n if n % 2 == 1 => sorted[half],
+            _ => f64::midpoint(sorted[half - 1], sorted[half]),
+        }
+    }
+}
+
+/// A device under test and what is written to it.
+struct Bench<'a> {
+    arguments: &'a Arguments,
+    file: File,
+    pages: Box<[DirectPage]>,
+    /// Where in the device the next case begins, in pages.
+    next: u64,
+}
+
+impl Bench<'_> {
+    fn offset(page: u64) -> u64 {
+        page * PAGE_SIZE as u64
+    }
+
+    /// `count` of the pages to write, beginning with any.
+    fn contents(&self, from: u64, count: usize) -> &[DirectPage] {
+        let at = from as usize % (CONTENTS - count + 1);
+        &self.pages[at..at + count]
+    }
+
+    fn write(&self, page: u64, count: usize) -> io::Result<()> {
+        // One page at a time would copy them together; a request's pages lie in a row in memory.
+        let bytes = uswap_bench::sys::bytes(self.contents(page, count));
+        self.file.write_all_at(bytes, Self::offset(page))
+    }
+
+    /// Runs `burst` after a pause, again and again. It is told its number and returns the pages it
+    /// moved.
+    fn bursts(&self, burst: impl FnMut(u64) -> io::Result<u64>) -> io::Result<Counts> {
+        self.bursts_after(WARM_UP, burst)
+    }
+
+    /// The same with so many bursts before those that count.
+    fn bursts_after(
+        &self,
+        warm_up: usize,
+        mut burst: impl FnMut(u64) -> io::Result<u64>,
+    ) -> io::Result<Counts> {
+        let mut counts = Counts(Vec::new());
+        for number in 0..warm_up + usize::from(self.arguments.bursts) {
+            sleep(Duration::from_millis(self.arguments.pause_ms));
+            let begin = ticks();
+            let pages = burst(number as u64)?;
+            let end = ticks();
+            if number >= warm_up {
+                counts.0.push((end - begin) as f64 / pages as f64);
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Takes a region of the device for a case that moves `pages` pages in a burst.
+    fn region(&mut self, pages: u64) -> u64 {
+        let first = self.next;
+        self.next += pages * (WARM_UP as u64 + u64::from(self.arguments.bursts));
+        first
+    }
+
+    fn report(&self, case: &str, counts: &Counts) {
+        let (least, median, most) = (counts.least(), counts.median(), counts.most());
+        let label = &self.arguments.label;
+        println!("RESULT count {label} {case} {median:.1} least {least:.1} most {most:.1}");
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        let burst = u64::from(self.arguments.burst);
+        let first = self.region(burst);
+        self.bursts_after(SETTLING, |n| {
+            (0..burst).try_for_each(|i| self.write(first + n % 8 * burst + i, 1))?;
+            Ok(burst)
+        })?;
+        for case in ["write", "overwrite"] {
+            let counts = self.bursts(|n| {
+                (0..burst).try_for_each(|i| self.write(first + n * burst + i, 1))?;
+                Ok(burst)
+            })?;
+            self.report(case, &counts);
+        }
+        let mut page = Box::new([DirectPage([0; PAGE_SIZE])]);
+        let counts = self.bursts(|n| {
+            for i in 0..burst {
+                self.file.read_exact_at(&mut page[0].0, Self::offset(first + n * burst + i))?;
+            }
+            Ok(burst)
+        })?;
+        self.report("read", &counts);
+        self.run_batches()?;
+        let request = REQUEST_PAGES as u64;
+        let first = self.region(burst * request);
+        let counts = self.bursts(|n| {
+            let first = first + n * burst * request;
+            (0..burst).try_for_each(|i| self.write(first + i * request, REQUEST_PAGES))?;
+            Ok(burst * request)
+        })?;
+        self.report("write-15", &counts);
+        self.run_sustained()
+    }
+
+    /// A batch of single pages with a hole after each, which keeps the kernel from merging them.
+    fn run_batches(&mut self) -> io::Result<()> {
+        let mut batches = Batches::new(&self.file, BATCH as u32)?;
+        let first = self.region(2 * BATCH as u64);
+        let counts = self.bursts(|n| {
+            let at = |i| Self::offset(first + 2 * (n * BATCH as u64 + i as u64));
+            batches.write(self.contents(n, BATCH), at)?;
+            Ok(BATCH as u64)
+        })?;
+        self.report("write-batch", &counts);
+        Ok(())
+    }
+
+    /// Single pages without a pause. In the second half what could be left for later is, so that
+    /// each page costs what it costs for good.
+    fn run_sustained(&mut self) -> io::Result<()> {
+        let pages = u64::from(self.arguments.sustained);
+        let mut begin = 0;
+        for i in 0..pages {
+            if i == pages / 2 {
+                begin = ticks();
+            }
+            self.write(self.next + i, 1)?;
+        }
+        let per_page = (ticks() - begin) as f64 / (pages - pages / 2) as f64;
+        self.report("write-sustained", &Counts(vec![per_page]));
+        self.next += pages;
+        Ok(())
+    }
+}
+
+fn run(arguments: &Arguments) -> StartResult<()> {
+    let path = arguments.device.display();
+    let fail = |e: io::Error| {
+        let remedy = "give a block device of 512 MiB or more that nobody uses, as root";
+        StartError::failure(format!("{path}: {e}"), remedy)
+    };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(DIRECT);
+    let file = options.open(&arguments.device).map_err(fail)?;
+    let pages = (0..CONTENTS as u64).map(|seed| DirectPage(heap_page(seed))).collect();
+    Bench { arguments, file, pages, next: 0 }.run().map_err(fail)
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("opcount: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_of_bursts() {
+        let counts = Counts(vec![3.0, 1.0, 2.0, 10.0]);
+        assert_eq!((counts.least(), counts.median(), counts.most()), (1.0, 2.5, 10.0));
+        assert_eq!(Counts(vec![4.0]).median(), 4.0);
+    }
+}
