@@ -1,6 +1,6 @@
 //! The loop of a queue thread: reap a batch, handle each request, commit all of it with one submit.
 
-use super::iod::Request;
+use super::iod::{Op, Request};
 use super::poll::Poll;
 use crate::error::IoError;
 use crate::stats::QueueStats;
@@ -90,6 +90,8 @@ pub struct Queue<'a> {
     /// When to try the oldest of them again.
     retry_at: Instant,
     poll: Poll,
+    /// The last batch had reads: somebody is waiting for pages, and may soon wait for more.
+    reads: bool,
     /// When the requests of this batch arrived.
     batch_at: Instant,
     /// Commits that are queued and not yet sent.
@@ -112,7 +114,17 @@ impl<'a> Queue<'a> {
         }
         ring.submit()?;
         let now = Instant::now();
-        Ok(Self { ring, slots, throttled, retry_at: now, poll, batch_at: now, commits: 0, stats })
+        Ok(Self {
+            ring,
+            slots,
+            throttled,
+            retry_at: now,
+            poll,
+            reads: false,
+            batch_at: now,
+            commits: 0,
+            stats,
+        })
     }
 
     /// Serves until the device is stopped. Requests go before the work that earlier ones left:
@@ -142,11 +154,12 @@ impl<'a> Queue<'a> {
         QueueEnd::Stopped
     }
 
-    /// Sends what is queued and waits for the next completion: awake for a while where that has
-    /// been worth it, then asleep.
+    /// Sends what is queued and waits for the next completion: awake for a while after reads, where
+    /// that has been worth it, then asleep. Nobody waits for a write, so after writes the CPU is
+    /// better left to reclaim and compression.
     fn pause(&mut self) -> io::Result<()> {
         let (begin, budget) = (Instant::now(), self.poll.budget());
-        if !budget.is_zero() {
+        if self.reads && !budget.is_zero() {
             self.ring.submit_and_look()?;
             while !self.ring.has_arrived() && begin.elapsed() < budget {
                 std::hint::spin_loop();
@@ -186,12 +199,13 @@ impl<'a> Queue<'a> {
         let mut count = 0;
         while let Some(completion) = self.ring.next_completion() {
             if count == 0 {
-                self.batch_at = Instant::now();
+                (self.batch_at, self.reads) = (Instant::now(), false);
             }
             count += 1;
             match completion {
                 Completion::Request(tag, desc, buffer) => match Request::parse(&desc, self.slots) {
                     Ok(request) => {
+                        self.reads |= request.op == Op::Read;
                         self.step(handler, Job::new(tag, request, buffer));
                     }
                     Err(e) => {
