@@ -2,7 +2,7 @@
 # requires: uswap jq fio hog mkfs.ext4 fallocate losetup
 # kernels: 6.12 new
 # memory: 1500
-# seconds: 540
+# seconds: 780
 # smp: 2
 # modules: ublk_drv null_blk loop
 . /vm/lib.sh
