@@ -1,8 +1,8 @@
 //! The file or device behind a loop target: whether it will do, and how it is used.
 //!
 //! A file that has all its blocks keeps them: discards are not offered, because a hole would have
-//! to be allocated again when the machine is out of memory. A file with holes is a thin one: discards
-//! give its blocks back, and it is not for swap.
+//! to be allocated again when the machine is out of memory. A file with holes is a thin one:
+//! discards give its blocks back, and it is not for swap.
 
 use super::{Tell, usage};
 use crate::config::size::format as human;

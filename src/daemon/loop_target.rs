@@ -1,4 +1,5 @@
-//! The loop target: requests become operations on a file or device, page for page at the same place.
+//! The loop target: requests become operations on a file or device, page for page at the same
+//! place.
 
 use super::backing::{Backing, Forget};
 use super::worker::count;
