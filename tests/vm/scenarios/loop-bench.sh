@@ -5,6 +5,7 @@
 # seconds: 560
 # smp: 2
 # alone: yes
+# awake: yes
 # modules: ublk_drv loop brd
 . /vm/lib.sh
 
