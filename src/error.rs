@@ -15,6 +15,8 @@ pub enum IoError {
     Invalid,
     /// The operation is not one that we advertise.
     Unsupported,
+    /// The file or device behind ours failed with this errno.
+    Backing(i32),
 }
 
 impl IoError {
@@ -25,6 +27,7 @@ impl IoError {
             Self::Corrupt => -libc::EIO,
             Self::Invalid => -libc::EINVAL,
             Self::Unsupported => -libc::EOPNOTSUPP,
+            Self::Backing(errno) => -errno,
         }
     }
 }

@@ -86,6 +86,7 @@ fn status(name: &str, swap: bool) -> Status {
         poll_us: 200,
         uptime_seconds: 5,
         swap: swap.then_some(SwapUse { size_bytes: 6 << 30, used_bytes: 3 << 20, priority: 100 }),
+        backing: None,
         memory: MemoryUse {
             pool_bytes: 2 << 30,
             pool_used_bytes: 1 << 20,
@@ -162,7 +163,7 @@ fn wrong_words_are_code_2_with_a_remedy() {
         (&["run", "--priority", "-5"], "priority: -5 is out of range"),
         (&["run", "--id", "-1"], "unexpected argument '-1'"),
         (&["run", "--codec", "lzo"], "not a codec; use lz4, zstd or none"),
-        (&["run", "--target", "disk"], "not a target; use swap or null"),
+        (&["run", "--target", "disk"], "not a target; use swap, loop or null"),
         (&["run", "--name", "../x"], "cannot be a service name; use up to 32 of A-Z"),
         (&["run", "--name", ".x"], "cannot be a service name"),
         (&["run", "--name", "-x"], "cannot be a service name"),

@@ -1,7 +1,7 @@
 //! Flags of `run`, shared with `up`, and the run directory that all other commands take.
 
 use crate::config::load::{self, Bytes, Keys};
-use crate::config::{CodecChoice, RUN_DIR_DEFAULT, Target, size};
+use crate::config::{CodecChoice, CopyChoice, RUN_DIR_DEFAULT, Target, size};
 use crate::error::StartResult;
 use clap::Args;
 use std::ffi::OsString;
@@ -44,9 +44,22 @@ pub struct RunFlags {
     /// How pages are compressed: lz4, zstd (fewer bytes, more time) or none [default: lz4]
     #[arg(long, value_parser = codec)]
     codec: Option<CodecChoice>,
-    /// What is served: swap, or null, which stores nothing and is for measuring [default: swap]
+    /// What is served: swap; loop, which hands every page on to --spill; or null, which stores
+    /// nothing and is for measuring [default: swap]
     #[arg(long, value_parser = target)]
     target: Option<Target>,
+    /// File or block device of the loop target. It is not created, and all of it belongs to the
+    /// device
+    #[arg(long, value_name = "PATH")]
+    spill: Option<PathBuf>,
+    /// How the loop target moves data: copy (the driver does), user (the server does), zero (no
+    /// copies), or auto, the best that the kernel has [default: auto]
+    #[arg(long, value_name = "MODE", value_parser = copy)]
+    copy: Option<CopyChoice>,
+    /// Swap to --spill although its file system or holes can stop the machine when memory is short
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
+    unsafe_spill: Option<bool>,
     /// Control socket [default: RUN_DIR/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -87,6 +100,9 @@ impl RunFlags {
             poll_us: self.poll_us,
             codec: self.codec,
             target: self.target,
+            spill: self.spill.clone(),
+            copy: self.copy,
+            unsafe_spill: self.unsafe_spill,
             socket: self.socket.clone(),
             run_dir: self.run_dir.clone(),
             swapon: self.swapon,
@@ -115,10 +131,17 @@ fn codec(text: &str) -> Result<CodecChoice, String> {
 }
 
 fn target(text: &str) -> Result<Target, String> {
-    [Target::Swap, Target::Null]
+    [Target::Swap, Target::Null, Target::Loop]
         .into_iter()
         .find(|t| t.name() == text)
-        .ok_or_else(|| "not a target; use swap or null".into())
+        .ok_or_else(|| "not a target; use swap, loop or null".into())
+}
+
+fn copy(text: &str) -> Result<CopyChoice, String> {
+    [CopyChoice::Auto, CopyChoice::Copy, CopyChoice::User, CopyChoice::Zero]
+        .into_iter()
+        .find(|c| c.name() == text)
+        .ok_or_else(|| "not a copy mode; use auto, copy, user or zero".into())
 }
 
 /// Words for the command line of a `run` that is to have exactly these settings.
@@ -138,6 +161,10 @@ pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
     push("--poll-us", settings.poll_us.to_string().into());
     push("--codec", settings.codec.name().into());
     push("--target", settings.target.name().into());
+    if let Some(spill) = &settings.spill {
+        push("--spill", spill.into());
+    }
+    push("--copy", settings.copy.name().into());
     push("--socket", settings.socket.clone().into());
     push("--run-dir", settings.run_dir.clone().into());
     if let Some(id) = settings.id {
@@ -146,6 +173,7 @@ pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
     if let Some(queues) = settings.queues {
         push("--queues", queues.to_string().into());
     }
+    args.push(format!("--unsafe-spill={}", settings.unsafe_spill).into());
     args.push(format!("--unsafe-no-lock={}", settings.unsafe_no_lock).into());
     args
 }

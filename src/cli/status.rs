@@ -67,6 +67,10 @@ fn text(status: &protocol::Status) -> String {
     row("kernel", status.kernel.clone());
     row("up", format!("{} s", status.uptime_seconds));
     row("target", format!("{}, codec {}", status.target, status.codec));
+    if let Some(backing) = &status.backing {
+        let cache = if backing.direct { "direct" } else { "through the page cache" };
+        row("spill", format!("{}, copy mode {}, {cache}", backing.path, backing.copy));
+    }
     row("size", human(status.size_bytes));
     row("queues", format!("{} of depth {}", status.queues, status.depth));
     let (room, helpers) = (human(status.staging_bytes), status.helpers);

@@ -59,6 +59,9 @@ impl Up {
             run_dir: settings.run_dir.clone(),
         };
         let running = running_device(&service)?;
+        if running.is_none() {
+            crate::daemon::check_for_swap(&settings)?;
+        }
         self.tune(root, &settings.run_dir);
         let enabled = match running {
             Some(device) => enable(&settings, &device).map(|()| device),

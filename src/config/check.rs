@@ -8,7 +8,8 @@
 
 use super::load::{Bytes, Keys};
 use super::size::format as human;
-use super::{CodecChoice, PRIORITY_DEFAULT, RUN_DIR_DEFAULT, Settings, Target, under};
+use super::spill::{self, Spill};
+use super::{CodecChoice, CopyChoice, PRIORITY_DEFAULT, RUN_DIR_DEFAULT, Settings, Target, under};
 use crate::error::{StartError, StartResult};
 use crate::limits::{
     CPUS_PER_QUEUE, DEPTH_DEFAULT, DEPTH_MAX, DEPTH_MIN, DEVICE_BYTES_MAX, DEVICE_BYTES_MIN,
@@ -87,7 +88,8 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     let (staging, helpers) = staging(root, &keys, target)?;
     let poll_us = keys.poll_us.unwrap_or(if cpus(root) > 1 { POLL_US_DEFAULT } else { 0 });
     between("poll-us", poll_us, 0, POLL_US_MAX)?;
-    let (size, pool) = sizes(root, &keys, target, staging)?;
+    let spill = spill::of(&keys, target)?;
+    let (size, pool) = sizes(root, &keys, target, staging, spill.as_ref())?;
     let swapon = keys.swapon.unwrap_or(false);
     if swapon && target == Target::Null {
         return Err(StartError::usage(
@@ -118,6 +120,9 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
         poll_us,
         codec: keys.codec.unwrap_or(CodecChoice::Lz4),
         target,
+        spill: spill.map(|spill| spill.path),
+        copy: keys.copy.unwrap_or(CopyChoice::Auto),
+        unsafe_spill: keys.unsafe_spill.unwrap_or(false),
         run_dir,
         socket,
         swapon,
@@ -142,8 +147,15 @@ fn between<T: PartialOrd + std::fmt::Display>(key: &str, n: T, min: T, max: T) -
     ))
 }
 
-/// Device and pool size. The null target has no pool and no table.
-fn sizes(root: &Path, keys: &Keys, target: Target, staging: u64) -> StartResult<(u64, u64)> {
+/// Device and pool size. Only the swap target has a pool and a table; the loop target's device is
+/// as large as its file.
+fn sizes(
+    root: &Path,
+    keys: &Keys,
+    target: Target,
+    staging: u64,
+    spill: Option<&Spill>,
+) -> StartResult<(u64, u64)> {
     let given = |key, bytes: Option<Bytes>, min, max| match bytes {
         Some(Bytes(n)) => bytes_between(key, n, min, max).map(Some),
         None => Ok(None),
@@ -156,10 +168,11 @@ fn sizes(root: &Path, keys: &Keys, target: Target, staging: u64) -> StartResult<
     // A pool larger than the device could not be filled by it.
     let default = size.map_or(share, |size| share.min(size.max(POOL_BYTES_MIN)));
     let wanted = pool.unwrap_or(default);
+    let size = size.or(spill.map(|spill| spill.bytes));
     let size = size.unwrap_or_else(|| (wanted * SIZE_PER_POOL).min(DEVICE_BYTES_MAX));
     let (pool, table) = match target {
         Target::Swap => (wanted, size / PAGE * SLOT_BYTES),
-        Target::Null => (0, 0),
+        Target::Null | Target::Loop => (0, 0),
     };
     let queues = keys.queues.unwrap_or_else(|| queues_most(root));
     let requests = u64::from(queues) * u64::from(keys.depth.unwrap_or(DEPTH_DEFAULT));
@@ -172,7 +185,7 @@ fn sizes(root: &Path, keys: &Keys, target: Target, staging: u64) -> StartResult<
 
 /// Bytes of staging and number of helpers. The null target has nothing to compress.
 fn staging(root: &Path, keys: &Keys, target: Target) -> StartResult<(u64, u16)> {
-    if target == Target::Null {
+    if target != Target::Swap {
         return Ok((0, 0));
     }
     let bytes = keys.staging.map_or(STAGING_BYTES_DEFAULT, |Bytes(n)| n);

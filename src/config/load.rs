@@ -1,6 +1,6 @@
 //! Words from the configuration file, and how flags go over them.
 
-use super::{CodecChoice, NAME_DEFAULT, Target, size, under};
+use super::{CodecChoice, CopyChoice, NAME_DEFAULT, Target, size, under};
 use crate::error::{StartError, StartResult};
 use serde::de::{Deserializer, Error, Visitor};
 use std::fmt;
@@ -79,6 +79,12 @@ keys! {
     codec "codec": CodecChoice,
     /// What the device does with pages.
     target "target": Target,
+    /// File or block device of the loop target.
+    spill "spill": PathBuf,
+    /// How the loop target moves data.
+    copy "copy": CopyChoice,
+    /// Swap to a spill file or device that is known to be unsafe for it.
+    unsafe_spill "unsafe-spill": bool,
     /// Control socket.
     socket "socket": PathBuf,
     /// State of all services.

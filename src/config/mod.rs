@@ -7,6 +7,7 @@
 pub mod check;
 pub mod load;
 pub mod size;
+pub mod spill;
 
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub enum Target {
     /// Commits every request at once and stores nothing: the floor for comparisons. Reads return
     /// zeros.
     Null,
+    /// Hands every request on to a file or block device, page for page.
+    Loop,
 }
 
 impl Target {
@@ -41,6 +44,7 @@ impl Target {
         match self {
             Self::Swap => "swap",
             Self::Null => "null",
+            Self::Loop => "loop",
         }
     }
 }
@@ -64,6 +68,32 @@ impl CodecChoice {
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
             Self::None => "none",
+        }
+    }
+}
+
+/// How the loop target moves data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyChoice {
+    /// The best way that the driver has.
+    Auto,
+    /// The driver copies.
+    Copy,
+    /// The server copies.
+    User,
+    /// Nobody does.
+    Zero,
+}
+
+impl CopyChoice {
+    /// The word people type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Copy => "copy",
+            Self::User => "user",
+            Self::Zero => "zero",
         }
     }
 }
@@ -93,6 +123,12 @@ pub struct Settings {
     pub codec: CodecChoice,
     /// What the device does with pages.
     pub target: Target,
+    /// File or block device of the loop target; none for the others.
+    pub spill: Option<PathBuf>,
+    /// How the loop target moves data.
+    pub copy: CopyChoice,
+    /// Swap to a spill file or device that can stop the machine.
+    pub unsafe_spill: bool,
     /// Directory for the state of all services, normally `/run/uswap`.
     pub run_dir: PathBuf,
     /// Control socket.

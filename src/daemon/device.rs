@@ -1,5 +1,6 @@
 //! One device from the first fetch to the last abort: its queue threads, its start, its stop.
 
+use super::backing::Backing;
 use super::control::{self, Ending, Service, Socket};
 use super::grower::Growth;
 use super::helper::Helper;
@@ -51,6 +52,8 @@ pub struct Context<'a> {
     pub queues: u16,
     /// Memory and store.
     pub state: &'a State,
+    /// The loop target's file or device.
+    pub backing: Option<&'a Backing>,
     /// Counters.
     pub stats: &'a Stats,
     /// The open char device.
@@ -171,6 +174,7 @@ impl Context<'_> {
                 char_device: self.char_device,
                 buffers: buffers.split_off(buffers.len() - share),
                 store: self.state.store.as_ref().zip(self.state.staging.as_ref()),
+                backing: self.backing,
                 growth: self.growth,
                 poll: Poll::new(Duration::from_micros(self.settings.poll_us.into())),
                 stats: self.stats.queue(queue),
@@ -226,13 +230,14 @@ fn in_use(device: &Path, e: &io::Error) -> StartError {
 
 impl Service for Running<'_> {
     fn status(&self) -> Status {
-        let Context { settings, id, queues, state, stats, growth, .. } = *self.context;
+        let Context { settings, id, queues, state, backing, stats, growth, .. } = *self.context;
         Sources {
             settings,
             id,
             queues,
             features: self.controller.features(),
             state,
+            backing,
             stats,
             growth,
             memory_locked: self.safety.memory_locked,

@@ -6,11 +6,13 @@
 //! nobody uses the device, stop it, let the queue threads end, close and delete it, remove state
 //! and socket. A start that fails half way takes the same way back from where it is.
 
+mod backing;
 mod control;
 mod device;
 mod grower;
 mod helper;
 mod leftover;
+mod loop_target;
 pub mod protocol;
 mod room;
 mod staging;
@@ -23,17 +25,20 @@ use crate::config::Settings;
 use crate::error::{StartError, StartResult};
 use crate::limits::{CPUS_PER_QUEUE, QUEUES_DEFAULT_MAX};
 use crate::stats::Stats;
+use crate::sys::ublk_abi::CopyMode;
 use crate::sys::wake::{Bell, Signals};
 use crate::sys::{guard, heap};
-use crate::ublk::ctrl::{Geometry, open_char_device};
+use crate::ublk::ctrl::{Abilities, Geometry, open_char_device};
 use crate::ublk::{Controller, Features};
 use crate::units::SECTOR_SHIFT;
+use backing::Backing;
 use control::Socket;
 use device::Context;
 use grower::Growth;
 use state::State;
 use std::io;
 
+pub use backing::{best as best_copy_mode, check_for_swap};
 pub use leftover::remove_leftover;
 
 /// Tells the administrator something, on stderr. Only start-up and the control thread call this.
@@ -49,23 +54,36 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
     let queues = settings.queues.unwrap_or_else(|| default_queues(controller.features()));
     let _name = leftover::take_name(&settings.name, &settings.run_dir)?;
     let socket = Socket::bind(&settings.socket, &settings.name)?;
-    let mut state = State::prepare(settings, queues, locked)?;
+    let backing = Backing::open(settings, controller.features(), tell)?;
+    let copy = backing.as_ref().map_or(CopyMode::Copy, |backing| backing.copy);
+    let mut state = State::prepare(settings, queues, copy, locked)?;
     let buffers = std::mem::take(&mut state.buffers);
     let sectors = settings.size >> SECTOR_SHIFT;
-    let shape = Geometry { id: settings.id, queues, depth: settings.depth, sectors };
+    let shape = Geometry { id: settings.id, queues, depth: settings.depth, sectors, copy };
     let id = controller.add(shape)?.dev_id;
     let outcome = (|| {
         state.note_device(id).map_err(|e| cannot("note the device number", &e))?;
         // Closed when this block ends, as deleting the device requires.
         let char_device = open_char_device(id)?;
-        controller.set_params(id, sectors)?;
+        let can = backing.as_ref().map_or(IN_RAM, Backing::abilities);
+        controller.set_params(id, sectors, can)?;
         let stats = Stats::new(queues, settings.helpers);
         let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
         let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
         let (state, stats, char_device) = (&state, &stats, &char_device);
-        let (gone, growth) = (&gone, &growth);
-        let context =
-            Context { settings, id, queues, state, stats, char_device, gone, growth, tell };
+        let (gone, growth, backing) = (&gone, &growth, backing.as_ref());
+        let context = Context {
+            settings,
+            id,
+            queues,
+            state,
+            backing,
+            stats,
+            char_device,
+            gone,
+            growth,
+            tell,
+        };
         context.serve(&mut controller, buffers, &socket, &mut signals, ready)
     })();
     // The state goes after the device: until then it says which device is left if we die here.
@@ -73,6 +91,10 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
     outcome?;
     deleted.map_err(|e| cannot(&format!("delete device {id}"), &e))
 }
+
+/// What a device can do whose pages are in RAM, or nowhere: everything at once, and nothing to
+/// flush.
+const IN_RAM: Abilities = Abilities { discard: true, write_zeroes: true, volatile_cache: false };
 
 /// Names of the features that the ublk driver of this machine offers.
 pub fn driver_features() -> StartResult<Vec<String>> {

@@ -53,7 +53,7 @@ pub struct Status {
     pub version: String,
     /// Release of the running kernel.
     pub kernel: String,
-    /// `swap` or `null`.
+    /// `swap`, `loop` or `null`.
     pub target: String,
     /// `lz4`, `zstd` or `none`.
     pub codec: String,
@@ -73,6 +73,8 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The kernel's use of the device as swap, absent when it is not a swap area.
     pub swap: Option<SwapUse>,
+    /// The loop target's file or device, absent for other targets.
+    pub backing: Option<BackingUse>,
     /// RAM the service holds.
     pub memory: MemoryUse,
     /// What is stored.
@@ -114,6 +116,19 @@ pub struct TimeUse {
     pub p99_ns: u64,
     /// 999 of 1000 took at most this.
     pub p999_ns: u64,
+}
+
+/// What the loop target hands requests to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackingUse {
+    /// File or block device.
+    pub path: String,
+    /// How data moves: `copy`, `user` or `zero`.
+    pub copy: String,
+    /// Whether the page cache is left out.
+    pub direct: bool,
+    /// Whether discards reach it.
+    pub discard: bool,
 }
 
 /// RAM held, by purpose.

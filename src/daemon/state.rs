@@ -11,6 +11,7 @@ use crate::sys::buffers::{BufferArea, CHUNK_PAGES, IoBuf, Search};
 use crate::sys::guard;
 use crate::sys::map::{Arena, Words};
 use crate::sys::statefs::StateDir;
+use crate::sys::ublk_abi::CopyMode;
 use crate::units::{PAGE_SHIFT, PAGE_SIZE};
 use std::fs;
 use std::io;
@@ -45,15 +46,22 @@ pub fn dir_of(run_dir: &Path, name: &str) -> PathBuf {
 impl State {
     /// Mounts the tmpfs and makes everything resident. `locked`: memory of this process is locked
     /// as it comes. Blocks while the kernel finds the memory.
-    pub fn prepare(settings: &Settings, queues: u16, locked: bool) -> StartResult<Self> {
+    pub fn prepare(
+        settings: &Settings,
+        queues: u16,
+        copy: CopyMode,
+        locked: bool,
+    ) -> StartResult<Self> {
         let path = dir_of(&settings.run_dir, &settings.name);
         let slots = settings.size >> PAGE_SHIFT;
         let (pool, table) = match settings.target {
             Target::Swap => (settings.pool, slots * 8),
-            Target::Null => (0, 0),
+            Target::Null | Target::Loop => (0, 0),
         };
+        // Where nobody copies, a buffer only stands for its tag.
+        let each = if copy == CopyMode::Zero { 1 } else { REQUEST_PAGES_MAX };
         let buffer_count = u64::from(queues) * u64::from(settings.depth);
-        let chunks = (buffer_count * u64::from(REQUEST_PAGES_MAX)).div_ceil(CHUNK_PAGES.into())
+        let chunks = (buffer_count * u64::from(each)).div_ceil(CHUNK_PAGES.into())
             + settings.staging.div_ceil(u64::from(CHUNK_PAGES) << PAGE_SHIFT);
         let buffer_bytes = (chunks * u64::from(CHUNK_PAGES)) << PAGE_SHIFT;
         let total = pool + table.next_multiple_of(PAGE_SIZE as u64) + buffer_bytes;
@@ -69,10 +77,10 @@ impl State {
             .and_then(|f| BufferArea::new(&f, chunks as usize))
             .map_err(fail)?;
         let buffers: Vec<IoBuf> =
-            (0..buffer_count).map_while(|_| area.take(REQUEST_PAGES_MAX, Search::High)).collect();
+            (0..buffer_count).map_while(|_| area.take(each, Search::High)).collect();
         assert_eq!(buffers.len() as u64, buffer_count, "chunks were counted for all of them");
         let store = match settings.target {
-            Target::Null => None,
+            Target::Null | Target::Loop => None,
             Target::Swap => {
                 let words = files
                     .open("table", table)

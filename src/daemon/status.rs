@@ -1,7 +1,10 @@
 //! What the service says of itself, gathered when somebody asks.
 
+use super::backing::Backing;
 use super::grower::Growth;
-use super::protocol::{BlockSetting, MemoryUse, PageCounts, Safety, Status, SwapUse, TimeUse};
+use super::protocol::{
+    BackingUse, BlockSetting, MemoryUse, PageCounts, Safety, Status, SwapUse, TimeUse,
+};
 use super::state::State;
 use super::usage;
 use crate::config::Settings;
@@ -29,6 +32,8 @@ pub struct Sources<'a> {
     pub features: Features,
     /// Memory and store.
     pub state: &'a State,
+    /// The loop target's file or device.
+    pub backing: Option<&'a Backing>,
     /// Counters.
     pub stats: &'a Stats,
     /// Growth of the pool.
@@ -75,6 +80,7 @@ impl Sources<'_> {
             helpers: self.settings.helpers,
             poll_us: self.settings.poll_us,
             uptime_seconds: self.since.elapsed().as_secs(),
+            backing: self.backing(),
             memory: self.memory(),
             pages: pages(&counters),
             safety: Safety {
@@ -97,6 +103,16 @@ impl Sources<'_> {
             counters,
             times: times(self.stats),
         }
+    }
+
+    fn backing(&self) -> Option<BackingUse> {
+        let (backing, path) = self.backing.zip(self.settings.spill.as_ref())?;
+        Some(BackingUse {
+            path: path.display().to_string(),
+            copy: backing.copy.name().to_owned(),
+            direct: backing.direct,
+            discard: backing.abilities().discard,
+        })
     }
 
     fn memory(&self) -> MemoryUse {

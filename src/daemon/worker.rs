@@ -1,6 +1,8 @@
 //! Where requests meet the store: one thread per ublk queue.
 
+use super::backing::Backing;
 use super::grower::Growth;
+use super::loop_target::LoopHandler;
 use super::staging::{Hand, Staging};
 use crate::codec::Stream;
 use crate::error::IoError;
@@ -8,7 +10,8 @@ use crate::stats::QueueStats;
 use crate::stats::histogram::Histogram;
 use crate::store::{ReadFrom, Store};
 use crate::sys::buffers::IoBuf;
-use crate::sys::uring::QueueRing;
+use crate::sys::ublk_abi::CopyMode;
+use crate::sys::uring::{QueueRing, RingParts};
 use crate::sys::{guard, heap};
 use crate::ublk::poll::Poll;
 use crate::ublk::queue::{Handler, Job, Outcome, Queue, QueueEnd};
@@ -54,6 +57,8 @@ pub struct Worker<'a> {
     pub buffers: Vec<IoBuf>,
     /// Where pages go, and where they wait for that; nowhere for the null target.
     pub store: Option<(&'a Store, &'a Staging)>,
+    /// Where the loop target's pages go.
+    pub backing: Option<&'a Backing>,
     /// How it polls.
     pub poll: Poll,
     /// Growth of the pool.
@@ -84,12 +89,13 @@ impl Worker<'_> {
         drop(ready);
         let (growth, stats) = (self.growth, self.stats);
         heap::seal_thread();
-        let end = match self.store {
-            Some((store, staging)) => {
+        let end = match (self.store, self.backing) {
+            (Some((store, staging)), _) => {
                 let hand = Hand::default();
                 queue.serve(&mut SwapHandler { store, stream, growth, staging, hand, stats })
             }
-            None => queue.serve(&mut NullHandler { stats }),
+            (None, Some(backing)) => queue.serve(&mut LoopHandler { backing, stats }),
+            (None, None) => queue.serve(&mut NullHandler { stats }),
         };
         heap::unseal_thread();
         match end {
@@ -102,9 +108,15 @@ impl Worker<'_> {
     }
 
     fn prepare(&self, buffers: Vec<IoBuf>) -> io::Result<(Queue<'_>, ThreadState)> {
-        // Only for speed: in a cpuset none of these CPUs may be allowed.
-        let _ = guard::pin_thread(&self.cpus);
-        let ring = QueueRing::new(self.char_device, self.queue, self.depth)?;
+        // Only for speed: in a cpuset none of these CPUs may be allowed. The loop target copies
+        // nothing that is hot in a cache, and is better off beside whoever submits than behind him.
+        if self.backing.is_none() {
+            let _ = guard::pin_thread(&self.cpus);
+        }
+        let Self { char_device, queue, depth, backing, .. } = *self;
+        let copy = backing.map_or(CopyMode::Copy, |backing| backing.copy);
+        let backing = backing.map(|backing| &backing.file);
+        let ring = QueueRing::new(RingParts { char_device, queue, depth, copy, backing })?;
         let queue = Queue::fetch_all(ring, buffers, self.slots, self.poll, self.stats)?;
         Ok((queue, ThreadState::read()))
     }
@@ -234,7 +246,7 @@ fn times_of(from: ReadFrom, stats: &QueueStats) -> &Histogram {
     }
 }
 
-fn count(request: &Request, stats: &QueueStats) {
+pub(super) fn count(request: &Request, stats: &QueueStats) {
     let counter = match request.op {
         Op::Read => &stats.read_requests,
         Op::Write => &stats.write_requests,

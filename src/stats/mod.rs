@@ -115,6 +115,10 @@ counters! {
     slots_staged,
     /// Change in the bytes of page data held in the pool, without headers and rounding.
     stored_bytes,
+    /// Requests that failed because the file or device behind ours did.
+    backing_errors,
+    /// Transfers that the file or device behind ours carried out in part; the rest was asked again.
+    backing_short,
     /// Batches of completions taken from the ring.
     batches,
     /// Calls of io_uring_enter that waited for work.

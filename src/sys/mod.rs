@@ -5,10 +5,12 @@
 //! Everything that decides stays outside.
 
 pub mod buffers;
+pub mod file_op;
 pub mod guard;
 pub mod heap;
 pub mod lockfile;
 pub mod map;
+pub mod spill;
 pub mod statefs;
 pub mod ublk_abi;
 pub mod uring;
@@ -16,5 +18,5 @@ pub mod wake;
 
 /// Errno values that code above this level tells apart.
 pub mod errno {
-    pub use libc::{EACCES, EEXIST, ENODEV, ENOMEM, ENOSYS, EPERM};
+    pub use libc::{EACCES, EBUSY, EEXIST, EINVAL, EIO, ENODEV, ENOMEM, ENOSYS, EPERM};
 }

@@ -25,6 +25,13 @@ pub const IO_FETCH: u32 = 0xc010_7520;
 /// `UBLK_U_IO_COMMIT_AND_FETCH_REQ`.
 pub const IO_COMMIT_AND_FETCH: u32 = 0xc010_7521;
 
+/// `UBLK_F_SUPPORT_ZERO_COPY` (works from 6.15): request pages can be registered with a ring.
+pub const F_SUPPORT_ZERO_COPY: u64 = 1;
+/// `UBLK_F_USER_COPY` (6.5): the server moves the data, by reads and writes of the char device.
+pub const F_USER_COPY: u64 = 1 << 7;
+/// `UBLK_F_AUTO_BUF_REG` (6.16): request pages are registered with the ring before the request is
+/// handed out, and taken back when it is committed.
+pub const F_AUTO_BUF_REG: u64 = 1 << 11;
 /// `UBLK_F_USER_RECOVERY`: the device outlives its server.
 pub const F_USER_RECOVERY: u64 = 1 << 3;
 /// `UBLK_F_USER_RECOVERY_REISSUE`: requests the dead server held are given to the next one.
@@ -36,6 +43,44 @@ pub const F_CMD_IOCTL_ENCODE: u64 = 1 << 6;
 pub const F_QUIESCE: u64 = 1 << 12;
 /// `UBLK_F_SAFE_STOP_DEV` (7.0): TRY_STOP_DEV exists.
 pub const F_SAFE_STOP_DEV: u64 = 1 << 17;
+
+/// How the data of requests gets from the driver to the server's file and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyMode {
+    /// The driver copies into and out of the tag's buffer.
+    Copy,
+    /// The server copies, through the char device.
+    User,
+    /// Nobody copies: the request's pages are registered with the ring under the tag's number, and
+    /// file operations use them where they are. The tag's buffer holds nothing.
+    Zero,
+}
+
+impl CopyMode {
+    /// The word people type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::User => "user",
+            Self::Zero => "zero",
+        }
+    }
+
+    /// `UBLK_F_*` bits that the device needs for it.
+    pub const fn flags(self) -> u64 {
+        match self {
+            Self::Copy => 0,
+            Self::User => F_USER_COPY,
+            Self::Zero => F_SUPPORT_ZERO_COPY | F_AUTO_BUF_REG,
+        }
+    }
+}
+
+/// Position on the char device of a request's data with user copy: `UBLKSRV_IO_BUF_OFFSET`, 25 bits
+/// of offset, 16 of tag, then the queue.
+pub const fn user_copy_position(queue: u16, tag: u16) -> u64 {
+    0x8000_0000 + ((queue as u64) << 41) + ((tag as u64) << 25)
+}
 
 /// Names of the feature bits, lowest bit first.
 pub const FEATURE_NAMES: [&str; 21] = [
@@ -192,8 +237,12 @@ pub struct Params {
     pub dev_sectors: u64,
     /// Largest read or write in sectors.
     pub max_sectors: u32,
-    /// Largest discard, and largest write-zeroes, in sectors.
+    /// Largest discard in sectors; 0 where there is none.
     pub max_discard_sectors: u32,
+    /// Largest write-zeroes in sectors; 0 where there is none.
+    pub max_write_zeroes_sectors: u32,
+    /// Whether what is written is safe only after a flush.
+    pub volatile_cache: bool,
     /// log2 of the logical and physical block size.
     pub block_shift: u8,
 }
@@ -203,13 +252,16 @@ impl Params {
     pub const BYTES: usize = 112;
     const TYPE_BASIC: u32 = 1;
     const TYPE_DISCARD: u32 = 2;
+    const ATTR_VOLATILE_CACHE: u32 = 1 << 2;
 
-    /// The structure as the driver reads it. Attributes stay 0: not read-only, not rotational (swap
-    /// would take one global lock), no volatile cache (nothing to flush), no FUA.
+    /// The structure as the driver reads it. Other attributes stay 0: not read-only, not rotational
+    /// (swap would take one global lock), no FUA.
     pub fn pack(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[0..4].copy_from_slice(&(Self::BYTES as u32).to_ne_bytes());
         bytes[4..8].copy_from_slice(&(Self::TYPE_BASIC | Self::TYPE_DISCARD).to_ne_bytes());
+        let attributes = if self.volatile_cache { Self::ATTR_VOLATILE_CACHE } else { 0 };
+        bytes[8..12].copy_from_slice(&attributes.to_ne_bytes());
         // logical, physical, io_opt, io_min shifts: one page each
         bytes[12..16].copy_from_slice(&[self.block_shift; 4]);
         bytes[16..20].copy_from_slice(&self.max_sectors.to_ne_bytes());
@@ -218,7 +270,7 @@ impl Params {
         bytes[40..44].copy_from_slice(&block_bytes.to_ne_bytes());
         bytes[44..48].copy_from_slice(&block_bytes.to_ne_bytes());
         bytes[48..52].copy_from_slice(&self.max_discard_sectors.to_ne_bytes());
-        bytes[52..56].copy_from_slice(&self.max_discard_sectors.to_ne_bytes());
+        bytes[52..56].copy_from_slice(&self.max_write_zeroes_sectors.to_ne_bytes());
         // the driver accepts exactly one segment per discard
         bytes[56..58].copy_from_slice(&1u16.to_ne_bytes());
         bytes
@@ -249,22 +301,35 @@ mod tests {
             dev_sectors: 0x1122,
             max_sectors: 256,
             max_discard_sectors: 8,
+            max_write_zeroes_sectors: 16,
+            volatile_cache: true,
             block_shift: 12,
         };
         let bytes = p.pack();
         assert_eq!(bytes[0], 112);
         assert_eq!(bytes[4], 3);
+        assert_eq!(bytes[8..12], 4u32.to_ne_bytes());
         assert_eq!(bytes[12..16], [12; 4]);
         assert_eq!(bytes[16..20], 256u32.to_ne_bytes());
         assert_eq!(bytes[24..32], 0x1122u64.to_ne_bytes());
         assert_eq!(bytes[44..48], 4096u32.to_ne_bytes());
-        assert_eq!(bytes[56], 1);
+        assert_eq!((bytes[48], bytes[52], bytes[56]), (8, 16, 1));
+    }
+
+    #[test]
+    fn user_copy_positions_do_not_meet() {
+        assert_eq!(user_copy_position(0, 0), 0x8000_0000);
+        assert_eq!(user_copy_position(0, 3), 0x8000_0000 + (3 << 25));
+        assert_eq!(user_copy_position(2, 0) - user_copy_position(1, 0), 1 << 41);
+        assert!(user_copy_position(0, u16::MAX) + (1 << 25) <= user_copy_position(1, 0));
     }
 
     #[test]
     fn every_named_feature_has_its_bit() {
         assert_eq!(FEATURE_NAMES[3], "USER_RECOVERY");
         assert_eq!(FEATURE_NAMES[F_QUIESCE.trailing_zeros() as usize], "QUIESCE");
+        assert_eq!(FEATURE_NAMES[F_USER_COPY.trailing_zeros() as usize], "USER_COPY");
+        assert_eq!(FEATURE_NAMES[F_AUTO_BUF_REG.trailing_zeros() as usize], "AUTO_BUF_REG");
         assert_eq!(FEATURE_NAMES[F_SAFE_STOP_DEV.trailing_zeros() as usize], "SAFE_STOP_DEV");
     }
 }

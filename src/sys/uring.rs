@@ -2,14 +2,16 @@
 //! buffers.
 
 use super::buffers::IoBuf;
-use super::ublk_abi::{self as abi, CtrlCmd, IoDesc};
-use crate::units::{QueueId, Tag};
+use super::file_op::FileOp;
+use super::ublk_abi::{self as abi, CopyMode, CtrlCmd, IoDesc};
+use crate::units::{QueueId, SECTOR_SHIFT, Tag};
 use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 /// Ring for `/dev/ublk-control`: one command at a time, waited for.
@@ -65,6 +67,29 @@ pub enum Completion {
     Gone(Tag),
     /// The driver refused our command with this errno: a defect on our side.
     Refused(Tag, i32),
+    /// A file operation ended: bytes moved or a negative errno, and the tag's buffer.
+    File(Tag, i32, IoBuf),
+}
+
+/// Mark of a file operation in a command's user data, above the tag.
+const FILE_MARK: u64 = 1 << 16;
+/// Places in the table of registered files.
+const CHAR_DEVICE: Fixed = Fixed(0);
+const BACKING: Fixed = Fixed(1);
+
+/// What a queue's ring is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct RingParts<'a> {
+    /// The char device `/dev/ublkcN`.
+    pub char_device: &'a File,
+    /// Its queue.
+    pub queue: QueueId,
+    /// Tags of the queue.
+    pub depth: u16,
+    /// How data moves.
+    pub copy: CopyMode,
+    /// The file for file operations.
+    pub backing: Option<&'a File>,
 }
 
 /// Errors that mean "ask again" are no errors: what was not sent stays queued.
@@ -82,10 +107,13 @@ fn retriable(result: io::Result<usize>) -> io::Result<()> {
 ///
 /// Contract: a buffer goes in with [`QueueRing::fetch`] or [`QueueRing::commit_and_fetch`] and
 /// comes out with the tag's next [`Completion::Request`]; in between the kernel reads it (to
-/// complete a read, inside the submission) and writes it (the next write's data). The commands must
-/// come from the thread that made the ring.
+/// complete a read, inside the submission) and writes it (the next write's data). A file operation
+/// takes the buffer with it too. The commands must come from the thread that made the ring.
 pub struct QueueRing {
     ring: IoUring,
+    copy: CopyMode,
+    /// For user copy.
+    char_device: File,
     descriptors: MmapRaw,
     queue: QueueId,
     buffers: Box<[Option<IoBuf>]>,
@@ -100,26 +128,33 @@ impl std::fmt::Debug for QueueRing {
 }
 
 impl QueueRing {
-    /// Makes the ring on the char device `/dev/ublkcN`. Task work runs only when we ask for events,
-    /// so that copies happen in batches and never interrupt a compression.
-    pub fn new(char_device: &File, queue: QueueId, depth: u16) -> io::Result<Self> {
+    /// Makes the ring. Task work runs only when we ask for events, so that copies happen in batches
+    /// and never interrupt a compression.
+    pub fn new(parts: RingParts<'_>) -> io::Result<Self> {
+        let RingParts { char_device, queue, depth, copy, backing } = parts;
         let entries = u32::from(depth).next_power_of_two();
         let mut builder = IoUring::builder();
         // A completion queue of twice the tags never overflows: an overflow would allocate.
         builder.dontfork().setup_cqsize(2 * entries);
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let ring = builder.build(entries)?;
-        ring.submitter().register_files(&[char_device.as_raw_fd()])?;
+        let files = [Some(char_device), backing];
+        let files: Vec<i32> = files.into_iter().flatten().map(AsRawFd::as_raw_fd).collect();
+        ring.submitter().register_files(&files)?;
+        if copy == CopyMode::Zero {
+            ring.submitter().register_buffers_sparse(depth.into())?;
+        }
         let len = usize::from(depth) * size_of::<IoDesc>();
         let descriptors = MmapOptions::new()
             .offset(u64::from(queue.0) * abi::QUEUE_DESC_STRIDE)
             .len(len)
             .map_raw_read_only(char_device)?;
         let buffers = (0..depth).map(|_| None).collect();
-        Ok(Self { ring, descriptors, queue, buffers, fetched: 0 })
+        let char_device = char_device.try_clone()?;
+        Ok(Self { ring, copy, char_device, descriptors, queue, buffers, fetched: 0 })
     }
 
-    /// Tags that are with the driver.
+    /// Tags that are with the driver or with a file.
     pub fn fetched(&self) -> usize {
         self.fetched
     }
@@ -133,19 +168,41 @@ impl QueueRing {
     /// the data of a read and will receive the tag's next write. Nothing is sent before
     /// [`QueueRing::submit_and_wait`].
     pub fn commit_and_fetch(&mut self, tag: Tag, result: i32, buffer: IoBuf) {
+        let result = match self.copy {
+            CopyMode::User if result > 0 => self.give_data(tag, result, &buffer),
+            _ => result,
+        };
         self.push(abi::IO_COMMIT_AND_FETCH, tag, result, buffer);
     }
 
     fn push(&mut self, op: u32, tag: Tag, result: i32, buffer: IoBuf) {
-        let cmd = abi::pack_io_cmd(self.queue.0, tag.0, result, buffer.address());
-        let entry =
-            opcode::UringCmd16::new(Fixed(0), op).cmd(cmd).build().user_data(u64::from(tag.0));
+        // Only the driver's own copy needs an address of ours. For automatic registration the
+        // command carries the place in the table (`struct ublk_auto_buf_reg`: index, no flags).
+        let (address, register) = match self.copy {
+            CopyMode::Copy => (buffer.address(), None),
+            CopyMode::User => (0, None),
+            CopyMode::Zero => (0, Some(u64::from(tag.0))),
+        };
+        let cmd = abi::pack_io_cmd(self.queue.0, tag.0, result, address);
+        let command = opcode::UringCmd16::new(CHAR_DEVICE, op).cmd(cmd).addr(register);
+        self.queue_entry(&command.build().user_data(u64::from(tag.0)), tag, buffer);
+    }
+
+    /// Queues an operation on the backing file that moves data between it and the tag's request, or
+    /// changes the file only. Panics if it goes beyond the buffer, or if the ring has no backing.
+    pub fn file_op(&mut self, tag: Tag, op: &FileOp, buffer: IoBuf) {
+        let registered = (self.copy == CopyMode::Zero).then_some(tag.0);
+        let entry = op.entry(BACKING, &buffer, registered);
+        self.queue_entry(&entry.user_data(u64::from(tag.0) | FILE_MARK), tag, buffer);
+    }
+
+    fn queue_entry(&mut self, entry: &squeue::Entry, tag: Tag, buffer: IoBuf) {
         let previous = self.buffers[tag.index()].replace(buffer);
         assert!(previous.is_none(), "tag {tag:?} is already with the driver");
         self.fetched += 1;
-        // SAFETY: the command's only pointer is the buffer's, which `self.buffers` owns until the
-        // completion.
-        unsafe { self.ring.submission().push(&entry) }.expect("the ring has room for every tag");
+        // SAFETY: the command's only pointer is into the buffer, which `self.buffers` owns until
+        // the completion.
+        unsafe { self.ring.submission().push(entry) }.expect("the ring has room for every tag");
     }
 
     /// Sends what is queued and sleeps until at least one completion is there, the pause is over,
@@ -181,16 +238,48 @@ impl QueueRing {
 
     /// The next completion that has arrived.
     pub fn next_completion(&mut self) -> Option<Completion> {
-        let completion = self.ring.completion().next()?;
-        let tag = Tag(completion.user_data() as u16);
-        let buffer = self.buffers[tag.index()].take().expect("completions are for fetched tags");
-        self.fetched -= 1;
-        Some(match completion.result() {
-            0 => Completion::Request(tag, self.descriptor(tag), buffer),
-            // UBLK_IO_RES_ABORT
-            result if result == -libc::ENODEV => Completion::Gone(tag),
-            result => Completion::Refused(tag, result),
-        })
+        loop {
+            let completion = self.ring.completion().next()?;
+            let tag = Tag(completion.user_data() as u16);
+            let buffer = self.buffers[tag.index()].take();
+            let mut buffer = buffer.expect("completions are for fetched tags");
+            self.fetched -= 1;
+            if completion.user_data() & FILE_MARK != 0 {
+                return Some(Completion::File(tag, completion.result(), buffer));
+            }
+            return Some(match completion.result() {
+                0 => {
+                    let desc = self.descriptor(tag);
+                    if self.copy == CopyMode::User && !self.take_data(tag, &desc, &mut buffer) {
+                        self.push(abi::IO_COMMIT_AND_FETCH, tag, -libc::EIO, buffer);
+                        continue;
+                    }
+                    Completion::Request(tag, desc, buffer)
+                }
+                // UBLK_IO_RES_ABORT
+                result if result == -libc::ENODEV => Completion::Gone(tag),
+                result => Completion::Refused(tag, result),
+            });
+        }
+    }
+
+    /// User copy: brings a write's data into the buffer; false if the driver does not give it. One
+    /// that is larger than the buffer stays where it is: it will be refused for its size.
+    fn take_data(&self, tag: Tag, desc: &IoDesc, buffer: &mut IoBuf) -> bool {
+        let len = (desc.nr_sectors as usize) << SECTOR_SHIFT;
+        let data = buffer.get_mut(..len).filter(|_| desc.op_flags as u8 == abi::op::WRITE);
+        let position = abi::user_copy_position(self.queue.0, tag.0);
+        data.is_none_or(|data| self.char_device.read_exact_at(data, position).is_ok())
+    }
+
+    /// User copy: gives a read's data to the driver; the result to commit.
+    fn give_data(&self, tag: Tag, result: i32, buffer: &IoBuf) -> i32 {
+        if self.descriptor(tag).op_flags as u8 != abi::op::READ {
+            return result;
+        }
+        let position = abi::user_copy_position(self.queue.0, tag.0);
+        let data = &buffer[..result as usize];
+        self.char_device.write_all_at(data, position).map_or(-libc::EIO, |()| result)
     }
 
     /// Reads a tag's descriptor once; the driver does not change it before our commit.

@@ -6,7 +6,7 @@
 
 use crate::error::{StartError, StartResult};
 use crate::sys::errno;
-use crate::sys::ublk_abi::{self as abi, CtrlCmd, DevInfo, Params};
+use crate::sys::ublk_abi::{self as abi, CopyMode, CtrlCmd, DevInfo, Params};
 use crate::sys::uring::ControlRing;
 use crate::units::QueueId;
 use std::fs::{File, OpenOptions};
@@ -42,6 +42,12 @@ impl Features {
         (0..u64::BITS as usize).filter(|&bit| self.has(1 << bit)).map(name).collect()
     }
 
+    /// The features with these names; names that nobody knows are passed over.
+    pub fn named(names: &[String]) -> Self {
+        let bit = |name: &String| abi::FEATURE_NAMES.iter().position(|known| known == name);
+        Self(names.iter().filter_map(bit).fold(0, |bits, bit| bits | 1 << bit))
+    }
+
     /// Whether the driver aborts a dead server's requests as soon as the char device is closed.
     /// Drivers before QUIESCE (6.16) notice a death with all tags in flight only when the request
     /// timer fires.
@@ -61,6 +67,19 @@ pub struct Geometry {
     pub depth: u16,
     /// Size in sectors.
     pub sectors: u64,
+    /// How data moves.
+    pub copy: CopyMode,
+}
+
+/// What a device can do beside reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// Forget pages.
+    pub discard: bool,
+    /// Make pages zero without data.
+    pub write_zeroes: bool,
+    /// What is written is safe only after a flush.
+    pub volatile_cache: bool,
 }
 
 /// How a device stands, as far as whoever cleans up has to know.
@@ -126,7 +145,10 @@ impl Controller {
     /// Adds a device that outlives its server: in-flight requests of a dead server wait for the
     /// next one. Returns what the driver granted.
     pub fn add(&mut self, shape: Geometry) -> StartResult<DevInfo> {
-        let wanted = abi::F_USER_RECOVERY | abi::F_USER_RECOVERY_REISSUE | abi::F_CMD_IOCTL_ENCODE;
+        let wanted = shape.copy.flags()
+            | abi::F_USER_RECOVERY
+            | abi::F_USER_RECOVERY_REISSUE
+            | abi::F_CMD_IOCTL_ENCODE;
         let quiesce = self.features.0 & abi::F_QUIESCE;
         let dev_id = shape.id.unwrap_or(NO_DEVICE);
         let info = DevInfo {
@@ -150,13 +172,15 @@ impl Controller {
         Ok(granted)
     }
 
-    /// Sets size, block size and discard limits. Before start only.
-    pub fn set_params(&mut self, id: u32, sectors: u64) -> StartResult<()> {
+    /// Sets size, block size and limits. Before start only.
+    pub fn set_params(&mut self, id: u32, sectors: u64, can: Abilities) -> StartResult<()> {
+        let most = (crate::limits::DISCARD_BYTES_MAX >> crate::units::SECTOR_SHIFT) as u32;
         let params = Params {
             dev_sectors: sectors,
             max_sectors: crate::limits::REQUEST_SECTORS_MAX,
-            max_discard_sectors: (crate::limits::DISCARD_BYTES_MAX >> crate::units::SECTOR_SHIFT)
-                as u32,
+            max_discard_sectors: if can.discard { most } else { 0 },
+            max_write_zeroes_sectors: if can.write_zeroes { most } else { 0 },
+            volatile_cache: can.volatile_cache,
             block_shift: crate::units::PAGE_SHIFT as u8,
         };
         let result = self.run(abi::SET_PARAMS, id, NO_QUEUE, 0, &mut params.pack());
@@ -338,6 +362,7 @@ mod tests {
     fn unknown_features_are_named_by_number() {
         let names = Features(1 << 3 | 1 << 40).names();
         assert_eq!(names, ["USER_RECOVERY", "bit 40"]);
+        assert_eq!(Features::named(&names), Features(1 << 3));
     }
 
     #[test]

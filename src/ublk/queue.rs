@@ -5,6 +5,7 @@ use super::poll::Poll;
 use crate::error::IoError;
 use crate::stats::QueueStats;
 use crate::sys::buffers::IoBuf;
+use crate::sys::file_op::FileOp;
 use crate::sys::uring::{Completion, QueueRing};
 use crate::units::Tag;
 use std::collections::VecDeque;
@@ -23,6 +24,8 @@ pub enum Outcome {
     Failed(IoError),
     /// Not now: to be handled again in a moment. The handler bounds how long.
     Throttled,
+    /// Not before this operation on the backing file has ended, which [`Handler::finish`] is told.
+    File(FileOp),
 }
 
 /// A request in our hands.
@@ -36,7 +39,7 @@ pub struct Job {
     pub buffer: IoBuf,
     /// Pages already carried out by a try that was throttled.
     pub done: u32,
-    /// Since when it is throttled.
+    /// Since when it is throttled, or waits for a file operation.
     since: Option<Instant>,
 }
 
@@ -52,10 +55,26 @@ impl Job {
     }
 }
 
+/// A job while the ring has its buffer for a file operation.
+#[derive(Debug)]
+struct InFile {
+    request: Request,
+    done: u32,
+    /// When it arrived, or since when it is throttled.
+    since: Instant,
+    op: FileOp,
+}
+
 /// What requests are handed to.
 pub trait Handler {
     /// Carries a request out. Must not allocate, wait for I/O, or panic.
     fn handle(&mut self, job: &mut Job) -> Outcome;
+
+    /// Goes on with a request whose file operation has ended, with the number of bytes moved or a
+    /// negative errno. The same rules.
+    fn finish(&mut self, _job: &mut Job, _op: &FileOp, _result: i32) -> Outcome {
+        Outcome::Failed(IoError::Unsupported)
+    }
 
     /// Whether requests that were carried out have left work behind.
     fn has_work(&self) -> bool {
@@ -96,6 +115,8 @@ pub struct Queue<'a> {
     batch_at: Instant,
     /// Commits that are queued and not yet sent.
     commits: u64,
+    /// For every tag the request that a file operation is under way for.
+    in_file: Box<[Option<InFile>]>,
     stats: &'a QueueStats,
 }
 
@@ -109,6 +130,7 @@ impl<'a> Queue<'a> {
         stats: &'a QueueStats,
     ) -> io::Result<Self> {
         let throttled = VecDeque::with_capacity(buffers.len());
+        let in_file = buffers.iter().map(|_| None).collect();
         for (tag, buffer) in buffers.into_iter().enumerate() {
             ring.fetch(Tag(tag as u16), buffer);
         }
@@ -123,6 +145,7 @@ impl<'a> Queue<'a> {
             reads: false,
             batch_at: now,
             commits: 0,
+            in_file,
             stats,
         })
     }
@@ -213,6 +236,9 @@ impl<'a> Queue<'a> {
                         self.ring.commit_and_fetch(tag, e.errno(), buffer);
                     }
                 },
+                Completion::File(tag, result, buffer) => {
+                    self.go_on(handler, tag, result, buffer);
+                }
                 Completion::Gone(_) => {}
                 Completion::Refused(tag, errno) => return Err(QueueEnd::Refused(tag, errno)),
             }
@@ -223,13 +249,46 @@ impl<'a> Queue<'a> {
         Ok(count)
     }
 
-    /// Handles one request, and commits it unless it is throttled: then it waits behind those that
-    /// already are.
+    /// Handles one request. If it is throttled it waits behind those that already are.
     fn step(&mut self, handler: &mut impl Handler, mut job: Job) {
-        match self.result(handler, &mut job) {
-            Some(result) => self.commit(job, result),
-            None => self.throttled.push_back(job),
+        let outcome = handler.handle(&mut job);
+        if let Some(job) = self.act(outcome, job) {
+            self.throttled.push_back(job);
         }
+    }
+
+    /// Goes on with a request whose file operation has ended.
+    fn go_on(&mut self, handler: &mut impl Handler, tag: Tag, result: i32, buffer: IoBuf) {
+        let waiting = self.in_file[tag.index()].take();
+        let InFile { request, done, since, op } =
+            waiting.expect("only such a tag has a file operation");
+        let mut job = Job { done, since: Some(since), ..Job::new(tag, request, buffer) };
+        let outcome = handler.finish(&mut job, &op, result);
+        if let Some(job) = self.act(outcome, job) {
+            self.throttled.push_back(job);
+        }
+    }
+
+    /// Commits a request, or starts its file operation, or gives it back if it is throttled.
+    fn act(&mut self, outcome: Outcome, mut job: Job) -> Option<Job> {
+        let result = match outcome {
+            Outcome::Done => job.request.data_bytes() as i32,
+            Outcome::Failed(e) => e.errno(),
+            Outcome::Throttled => {
+                job.since.get_or_insert_with(Instant::now);
+                self.stats.throttled_tries.add(1);
+                return Some(job);
+            }
+            Outcome::File(op) => {
+                let since = job.since.unwrap_or(self.batch_at);
+                let waiting = InFile { request: job.request, done: job.done, since, op };
+                self.in_file[job.tag.index()] = Some(waiting);
+                self.ring.file_op(job.tag, &op, job.buffer);
+                return None;
+            }
+        };
+        self.commit(job, result);
+        None
     }
 
     /// Handles throttled requests again, oldest first, until one still is; now and then.
@@ -238,26 +297,11 @@ impl<'a> Queue<'a> {
             return;
         }
         while let Some(mut job) = self.throttled.pop_front() {
-            match self.result(handler, &mut job) {
-                Some(result) => self.commit(job, result),
-                None => {
-                    self.throttled.push_front(job);
-                    self.retry_at = Instant::now() + RETRY_PAUSE;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// What to commit; `None` if the request is throttled.
-    fn result(&self, handler: &mut impl Handler, job: &mut Job) -> Option<i32> {
-        match handler.handle(job) {
-            Outcome::Done => Some(job.request.data_bytes() as i32),
-            Outcome::Failed(e) => Some(e.errno()),
-            Outcome::Throttled => {
-                job.since.get_or_insert_with(Instant::now);
-                self.stats.throttled_tries.add(1);
-                None
+            let outcome = handler.handle(&mut job);
+            if let Some(job) = self.act(outcome, job) {
+                self.throttled.push_front(job);
+                self.retry_at = Instant::now() + RETRY_PAUSE;
+                return;
             }
         }
     }

@@ -2,6 +2,9 @@
 
 use super::{Level, Probe, Row, line};
 use crate::config::under;
+use crate::daemon::best_copy_mode;
+use crate::sys::ublk_abi::CopyMode;
+use crate::ublk::Features;
 use std::path::Path;
 
 /// Kernel release, page size, driver, features, io_uring.
@@ -10,7 +13,7 @@ pub fn rows(root: &Path, probe: Probe<'_>) -> Vec<Row> {
     let usable = control.level == Level::Ok;
     let mut rows = vec![kernel(root), page_size(root), control];
     if usable {
-        rows.push(features(probe));
+        rows.extend(features(probe));
     }
     rows.push(io_uring(root));
     rows.push(noswap(root));
@@ -88,13 +91,26 @@ fn control_device(root: &Path) -> Row {
     row(Level::Fail, &found, fix)
 }
 
-fn features(probe: Probe<'_>) -> Row {
-    let (level, found, fix) = match probe() {
-        Ok(features) => (Level::Ok, features.join(" "), String::new()),
-        Err(e) => (Level::Warn, "unknown".into(), e.to_string()),
+fn features(probe: Probe<'_>) -> Vec<Row> {
+    let (level, found, fix, copy) = match probe() {
+        Ok(names) => {
+            let copy = best_copy_mode(Features::named(&names));
+            (Level::Ok, names.join(" "), String::new(), Some(copy))
+        }
+        Err(e) => (Level::Warn, "unknown".into(), e.to_string(), None),
     };
     let why = "what the driver offers decides how the service talks to it and what a crash costs";
-    Row::new("ublk features", level, found, why, &fix)
+    let mut rows = vec![Row::new("ublk features", level, found, why, &fix)];
+    rows.extend(copy.map(copy_mode));
+    rows
+}
+
+fn copy_mode(copy: CopyMode) -> Row {
+    let found = match copy {
+        CopyMode::Zero => "zero: requests' pages go to the file as they are",
+        CopyMode::Copy | CopyMode::User => "copy: zero copy needs AUTO_BUF_REG (Linux 6.16)",
+    };
+    Row::new("loop copy mode", Level::Ok, found, "how `--target loop` moves data by default", "")
 }
 
 fn io_uring(root: &Path) -> Row {

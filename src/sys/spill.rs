@@ -1,0 +1,124 @@
+//! The file or block device behind a loop target: opening it for one owner, and what the kernel
+//! says of it.
+
+use rustix::fs::{SeekFrom, fstatfs, seek};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An ordinary file.
+    Regular,
+    /// A block device.
+    Block,
+}
+
+/// An open file or device, nobody else's.
+#[derive(Debug)]
+pub struct Spill {
+    /// Read and write.
+    pub file: File,
+    /// File or device.
+    pub kind: Kind,
+    /// Whether the page cache is left out.
+    pub direct: bool,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// What `path` leads to and its size in bytes.
+pub fn measure(path: &Path) -> io::Result<(Kind, u64)> {
+    let kind = kind_of(path)?;
+    let bytes = size(&File::open(path)?)?;
+    Ok((kind, bytes))
+}
+
+fn kind_of(path: &Path) -> io::Result<Kind> {
+    let kind = std::fs::metadata(path)?.file_type();
+    match (kind.is_file(), kind.is_block_device()) {
+        (true, _) => Ok(Kind::Regular),
+        (_, true) => Ok(Kind::Block),
+        _ => Err(io::Error::other("neither a regular file nor a block device")),
+    }
+}
+
+fn size(file: &File) -> io::Result<u64> {
+    // A block device has no length; its end is where a seek to it leads.
+    Ok(seek(file, SeekFrom::End(0))?)
+}
+
+impl Spill {
+    /// Opens `path` for this process alone: a file by a lock, a device by the exclusive claim that
+    /// mounts and swap areas take too (EBUSY if somebody has it). Around the page cache where the
+    /// file system can do that.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let kind = kind_of(path)?;
+        let claim = if kind == Kind::Block { libc::O_EXCL } else { 0 };
+        let open =
+            |flags: i32| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+        let (file, direct) = match open(claim | libc::O_DIRECT) {
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => (open(claim)?, false),
+            file => (file?, true),
+        };
+        if file.try_lock().is_err() {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+        let bytes = size(&file)?;
+        Ok(Self { file, kind, direct, bytes })
+    }
+
+    /// Type number of the file system that a regular file is on (`statfs`).
+    pub fn file_system(&self) -> io::Result<u64> {
+        Ok(fstatfs(&self.file)?.f_type as u64)
+    }
+
+    /// First byte below `end` that has no block of its own. What was allocated but never written
+    /// counts as such too where the file system tells.
+    pub fn first_hole(&self, end: u64) -> io::Result<Option<u64>> {
+        let hole = seek(&self.file, SeekFrom::Hole(0))?;
+        Ok(Some(hole).filter(|&hole| hole < end))
+    }
+
+    /// Device and inode, which name a file whatever path leads to it.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        let metadata = self.file.metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// Major and minor number of a block device.
+    pub fn device_number(&self) -> io::Result<(u32, u32)> {
+        let number = self.file.metadata()?.rdev();
+        Ok((rustix::fs::major(number), rustix::fs::minor(number)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_owner_and_says_where_its_first_hole_is() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("spill");
+        std::fs::write(&path, vec![1; 1 << 16]).expect("file");
+        assert_eq!(measure(&path).expect("file"), (Kind::Regular, 1 << 16));
+        let spill = Spill::open(&path).expect("first");
+        assert_eq!((spill.bytes, spill.kind), (1 << 16, Kind::Regular));
+        let taken = Spill::open(&path).expect_err("taken");
+        assert_eq!(taken.raw_os_error(), Some(libc::EBUSY));
+        assert_eq!(spill.first_hole(1 << 16).expect("seekable"), None);
+        spill.file.set_len(1 << 20).expect("longer");
+        let hole = spill.first_hole(1 << 20).expect("seekable").expect("one");
+        assert!((1 << 16..1 << 20).contains(&hole), "{hole}");
+    }
+
+    #[test]
+    fn what_is_neither_file_nor_device_is_refused() {
+        let error = Spill::open(Path::new("/")).expect_err("directory").to_string();
+        assert!(error.contains("neither"), "{error}");
+        assert!(measure(Path::new("/dev/null")).is_err());
+    }
+}
