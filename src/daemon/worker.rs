@@ -3,7 +3,7 @@
 use super::backing::Backing;
 use super::grower::Growth;
 use super::loop_target::LoopHandler;
-use super::staging::{Hand, Staging};
+use super::staging::Staging;
 use crate::codec::Stream;
 use crate::error::IoError;
 use crate::stats::QueueStats;
@@ -91,8 +91,7 @@ impl Worker<'_> {
         heap::seal_thread();
         let end = match (self.store, self.backing) {
             (Some((store, staging)), _) => {
-                let hand = Hand::default();
-                queue.serve(&mut SwapHandler { store, stream, growth, staging, hand, stats })
+                queue.serve(&mut SwapHandler { store, stream, growth, staging, stats })
             }
             (None, Some(backing)) => queue.serve(&mut LoopHandler { backing, stats }),
             (None, None) => queue.serve(&mut NullHandler { stats }),
@@ -128,7 +127,6 @@ struct SwapHandler<'a> {
     stream: Stream,
     growth: &'a Growth,
     staging: &'a Staging,
-    hand: Hand,
     stats: &'a QueueStats,
 }
 
@@ -145,17 +143,6 @@ impl Handler for SwapHandler<'_> {
         };
         count(request, stats);
         result.map_or_else(Outcome::Failed, |()| Outcome::Done)
-    }
-
-    fn has_work(&self) -> bool {
-        !self.hand.is_empty() || self.staging.is_busy()
-    }
-
-    fn work(&mut self) -> bool {
-        let Self { store, stream, growth, staging, hand, stats } = self;
-        let settled = staging.settle_one(hand, store, stream, stats);
-        growth.ask_if_low(store);
-        settled.is_ok()
     }
 }
 
@@ -268,6 +255,7 @@ fn pages_mut(buffer: &mut [u8]) -> impl Iterator<Item = &mut Page> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::staging::Hand;
     use crate::limits::REQUEST_PAGES_MAX;
     use crate::store::StoreCodec;
     use crate::sys::buffers::{BufferArea, CHUNK_PAGES, Search};
@@ -308,7 +296,6 @@ mod tests {
             stream: Stream::new(),
             growth: &growth,
             staging: &staging,
-            hand: Hand::default(),
             stats: &stats,
         };
         test(&mut handler, &mut Job::new(crate::units::Tag(0), request, buffer));
@@ -358,9 +345,15 @@ mod tests {
         };
         read(handler, job);
         assert_eq!(handler.stats.read_staged_pages.get(), u64::from(count));
-        while handler.has_work() {
-            assert!(handler.work(), "there is room for what was staged");
-        }
+        let (mut hand, mut stream) = (Hand::default(), Stream::new());
+        let Ok(true) =
+            handler.staging.settle_one(&mut hand, handler.store, &mut stream, handler.stats)
+        else {
+            panic!("there is room for what was staged")
+        };
+        while handler.staging.settle_one(&mut hand, handler.store, &mut stream, handler.stats)
+            == Ok(true)
+        {}
         read(handler, job);
         assert_eq!(handler.stats.read_huge_pages.get(), u64::from(count));
         job.request.op = Op::Write;

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// Time between tries of a throttled request.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long after a read the queue counts as being read from.
+const READS_RECENT: Duration = Duration::from_millis(1);
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -75,16 +78,6 @@ pub trait Handler {
     fn finish(&mut self, _job: &mut Job, _op: &FileOp, _result: i32) -> Outcome {
         Outcome::Failed(IoError::Unsupported)
     }
-
-    /// Whether requests that were carried out have left work behind.
-    fn has_work(&self) -> bool {
-        false
-    }
-
-    /// Does a little of that work, so little that a request may wait for it; false if it could not.
-    fn work(&mut self) -> bool {
-        false
-    }
 }
 
 /// Why a queue thread ended.
@@ -109,8 +102,8 @@ pub struct Queue<'a> {
     /// When to try the oldest of them again.
     retry_at: Instant,
     poll: Poll,
-    /// The last batch had reads: somebody is waiting for pages, and may soon wait for more.
-    reads: bool,
+    /// When the last read arrived.
+    read_at: Option<Instant>,
     /// When the requests of this batch arrived.
     batch_at: Instant,
     /// Commits that are queued and not yet sent.
@@ -142,7 +135,7 @@ impl<'a> Queue<'a> {
             throttled,
             retry_at: now,
             poll,
-            reads: false,
+            read_at: None,
             batch_at: now,
             commits: 0,
             in_file,
@@ -150,39 +143,33 @@ impl<'a> Queue<'a> {
         })
     }
 
-    /// Serves until the device is stopped. Requests go before the work that earlier ones left:
-    /// between two pieces of it what has arrived is looked at, which costs no call into the kernel.
+    /// Serves until the device is stopped.
     pub fn serve(&mut self, handler: &mut impl Handler) -> QueueEnd {
-        let mut stuck = false;
         while self.ring.fetched() > 0 || !self.throttled.is_empty() {
             self.note_commits();
-            let sent = if handler.has_work() && !stuck {
-                self.ring.submit_and_look()
-            } else if stuck || !self.throttled.is_empty() {
+            let sent = if self.throttled.is_empty() {
+                self.pause()
+            } else {
                 self.stats.waits.add(1);
                 self.ring.submit_and_wait(Some(RETRY_PAUSE))
-            } else {
-                self.pause()
             };
             if let Err(e) = sent {
                 return QueueEnd::Ring(e);
             }
-            match self.take_batch(handler) {
-                Ok(0) if handler.has_work() => stuck = !handler.work(),
-                Ok(_) => stuck = false,
-                Err(end) => return end,
+            if let Err(end) = self.take_batch(handler) {
+                return end;
             }
             self.retry(handler);
         }
         QueueEnd::Stopped
     }
 
-    /// Sends what is queued and waits for the next completion: awake for a while after reads, where
-    /// that has been worth it, then asleep. Nobody waits for a write, so after writes the CPU is
-    /// better left to reclaim and compression.
+    /// Sends what is queued and waits for the next completion: awake for a while, where that has
+    /// been worth it, then asleep. Only while somebody swaps in: nobody waits for a write, so when
+    /// there is nothing else the CPU is better left to reclaim and compression.
     fn pause(&mut self) -> io::Result<()> {
         let (begin, budget) = (Instant::now(), self.poll.budget());
-        if self.reads && !budget.is_zero() {
+        if !budget.is_zero() && self.read_at.is_some_and(|at| begin - at < READS_RECENT) {
             self.ring.submit_and_look()?;
             while !self.ring.has_arrived() && begin.elapsed() < budget {
                 std::hint::spin_loop();
@@ -217,18 +204,20 @@ impl<'a> Queue<'a> {
         self.ring.commit_and_fetch(job.tag, result, job.buffer);
     }
 
-    /// Handles every completion that has arrived; how many.
-    fn take_batch(&mut self, handler: &mut impl Handler) -> Result<u32, QueueEnd> {
+    /// Handles every completion that has arrived.
+    fn take_batch(&mut self, handler: &mut impl Handler) -> Result<(), QueueEnd> {
         let mut count = 0;
         while let Some(completion) = self.ring.next_completion() {
             if count == 0 {
-                (self.batch_at, self.reads) = (Instant::now(), false);
+                self.batch_at = Instant::now();
             }
             count += 1;
             match completion {
                 Completion::Request(tag, desc, buffer) => match Request::parse(&desc, self.slots) {
                     Ok(request) => {
-                        self.reads |= request.op == Op::Read;
+                        if request.op == Op::Read {
+                            self.read_at = Some(self.batch_at);
+                        }
                         self.step(handler, Job::new(tag, request, buffer));
                     }
                     Err(e) => {
@@ -246,7 +235,7 @@ impl<'a> Queue<'a> {
         if count > 0 {
             self.stats.batches.add(1);
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Handles one request. If it is throttled it waits behind those that already are.
