@@ -104,10 +104,10 @@ impl Staging {
         Some(std::mem::replace(buffer, fresh).split_front(count))
     }
 
-    /// Lets pages that the slots from `first` on name join the backlog.
+    /// Lets pages that the slots from `first` on name join the backlog. They came `since` then.
     #[inline]
-    pub fn push(&self, mut pages: IoBuf, mut first: SlotIndex, stats: &QueueStats) {
-        let (since, count) = (Instant::now(), pages.pages());
+    pub fn push(&self, mut pages: IoBuf, mut first: SlotIndex, since: Instant, stats: &QueueStats) {
+        let count = pages.pages();
         // First, because whoever settles a page counts it out again. Pairs with `sleep`: either we
         // see that the helper sleeps, or it sees what waits.
         let waiting = self.waiting.fetch_add(count.into(), Ordering::SeqCst) + u64::from(count);
@@ -289,7 +289,7 @@ mod tests {
                 let at = BufferPage(pages.first_page().0 + i);
                 store.stage(SlotIndex(slot + i), at, &stats).expect("in range");
             }
-            staging.push(pages, SlotIndex(slot), &stats);
+            staging.push(pages, SlotIndex(slot), Instant::now(), &stats);
             slot += count;
         }
         assert_eq!(area.free_pages(), room - 24);
@@ -344,7 +344,7 @@ mod tests {
                     for (slot, at) in slots().zip(pages.first_page().0..) {
                         store.stage(slot, BufferPage(at), stats).expect("in range");
                     }
-                    staging.push(pages, SlotIndex(base + first), stats);
+                    staging.push(pages, SlotIndex(base + first), Instant::now(), stats);
                 } else {
                     for (slot, page) in slots().zip(window.as_chunks().0) {
                         store.write(slot, page, &mut stream, stats).expect("room");

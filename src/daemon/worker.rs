@@ -161,7 +161,7 @@ impl SwapHandler<'_> {
         };
         let at = (pages.first_page().0..).map(BufferPage);
         let result = request.slots().zip(at).try_for_each(|(s, at)| store.stage(s, at, stats));
-        staging.push(pages, request.first, stats);
+        staging.push(pages, request.first, job.at, stats);
         count(request, stats);
         result.map_or_else(Outcome::Failed, |()| Outcome::Done)
     }
@@ -298,7 +298,7 @@ mod tests {
             staging: &staging,
             stats: &stats,
         };
-        test(&mut handler, &mut Job::new(crate::units::Tag(0), request, buffer));
+        test(&mut handler, &mut Job::new(crate::units::Tag(0), request, buffer, Instant::now()));
         drop(rest);
     }
 

@@ -42,14 +42,16 @@ pub struct Job {
     pub buffer: IoBuf,
     /// Pages already carried out by a try that was throttled.
     pub done: u32,
+    /// When it arrived.
+    pub at: Instant,
     /// Since when it is throttled, or waits for a file operation.
     since: Option<Instant>,
 }
 
 impl Job {
     /// A request that nobody has tried to carry out yet.
-    pub const fn new(tag: Tag, request: Request, buffer: IoBuf) -> Self {
-        Self { tag, request, buffer, done: 0, since: None }
+    pub const fn new(tag: Tag, request: Request, buffer: IoBuf, at: Instant) -> Self {
+        Self { tag, request, buffer, done: 0, at, since: None }
     }
 
     /// How long it has been throttled.
@@ -106,6 +108,8 @@ pub struct Queue<'a> {
     read_at: Option<Instant>,
     /// When the requests of this batch arrived.
     batch_at: Instant,
+    /// When the last commits were sent.
+    sent_at: Instant,
     /// Commits that are queued and not yet sent.
     commits: u64,
     /// For every tag the request that a file operation is under way for.
@@ -137,6 +141,7 @@ impl<'a> Queue<'a> {
             poll,
             read_at: None,
             batch_at: now,
+            sent_at: now,
             commits: 0,
             in_file,
             stats,
@@ -168,8 +173,12 @@ impl<'a> Queue<'a> {
     /// been worth it, then asleep. Only while somebody swaps in: nobody waits for a write, so when
     /// there is nothing else the CPU is better left to reclaim and compression.
     fn pause(&mut self) -> io::Result<()> {
+        if self.read_at.is_none_or(|at| self.sent_at - at >= READS_RECENT) {
+            self.stats.waits.add(1);
+            return self.ring.submit_and_wait(None);
+        }
         let (begin, budget) = (Instant::now(), self.poll.budget());
-        if !budget.is_zero() && self.read_at.is_some_and(|at| begin - at < READS_RECENT) {
+        if !budget.is_zero() {
             self.ring.submit_and_look()?;
             while !self.ring.has_arrived() && begin.elapsed() < budget {
                 std::hint::spin_loop();
@@ -190,7 +199,8 @@ impl<'a> Queue<'a> {
     /// Counts how long the requests took that are committed with the next call into the kernel.
     fn note_commits(&mut self) {
         if self.commits > 0 {
-            let took = self.batch_at.elapsed().as_nanos() as u64;
+            self.sent_at = Instant::now();
+            let took = (self.sent_at - self.batch_at).as_nanos() as u64;
             self.stats.times.commit.record(took, self.commits);
             self.commits = 0;
         }
@@ -218,7 +228,7 @@ impl<'a> Queue<'a> {
                         if request.op == Op::Read {
                             self.read_at = Some(self.batch_at);
                         }
-                        self.step(handler, Job::new(tag, request, buffer));
+                        self.step(handler, Job::new(tag, request, buffer, self.batch_at));
                     }
                     Err(e) => {
                         self.stats.refused_requests.add(1);
@@ -251,7 +261,7 @@ impl<'a> Queue<'a> {
         let waiting = self.in_file[tag.index()].take();
         let InFile { request, done, since, op } =
             waiting.expect("only such a tag has a file operation");
-        let mut job = Job { done, since: Some(since), ..Job::new(tag, request, buffer) };
+        let mut job = Job { done, since: Some(since), ..Job::new(tag, request, buffer, since) };
         let outcome = handler.finish(&mut job, &op, result);
         if let Some(job) = self.act(outcome, job) {
             self.throttled.push_back(job);

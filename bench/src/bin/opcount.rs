@@ -43,8 +43,8 @@ struct Arguments {
     /// Word for the device in front of each line
     #[arg(long, default_value = "device")]
     label: String,
-    /// Pages in a burst of single pages, and requests in one of larger requests
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    /// Pages in a burst of single pages; a burst of larger requests has a quarter as many of them
+    #[arg(long, default_value_t = 96, value_parser = clap::value_parser!(u16).range(1..=4096))]
     burst: u16,
     /// Bursts to count
     #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -169,7 +169,7 @@ impl Bench<'_> {
         })?;
         self.report("read", &counts);
         self.run_batches()?;
-        let request = REQUEST_PAGES as u64;
+        let (request, burst) = (REQUEST_PAGES as u64, burst / 4);
         let first = self.region(burst * request);
         let counts = self.bursts(|n| {
             let first = first + n * burst * request;

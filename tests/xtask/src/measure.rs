@@ -26,15 +26,15 @@ fn run_logged(job: &Job) -> Result<String, String> {
 fn count(kernels: &[&str], bless: bool) -> Outcome {
     setup(&[])?;
     build()?;
-    let mut outcome = Ok(());
+    let mut failures = Vec::new();
     for kernel in kernels {
         let run = Run::parse(&run_logged(&Job::find("counts", kernel)?)?);
         if bless {
             counts::bless(kernel, &run)?;
         }
-        outcome = outcome.and(counts::show(kernel, &run));
+        failures.extend(counts::show(kernel, &run).err());
     }
-    outcome
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
 }
 
 /// Samples of a swap-out as a Markdown table.
