@@ -56,7 +56,6 @@ uswap_off() {
         expect_status .counters.write_full_pages 0
     fi
     expect_status .safety.queue_allocations 0
-    show_status
     expect swapoff swapoff "$DEV"
     stop_uswap
 }

@@ -34,7 +34,7 @@ pub struct Run {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Limits {
     tolerance: f64,
-    /// Largest share of the null target's count of the same case, by \"target case\".
+    /// Largest share of the null target's count of the same case, by \"kernel target case\".
     bars: BTreeMap<String, f64>,
     /// By `6.12` or `new`.
     kernels: BTreeMap<String, Run>,
@@ -144,7 +144,7 @@ impl Limits {
 
     fn text(&self) -> String {
         let mut text = format!("{HEAD}tolerance = {:?}\n\n", self.tolerance);
-        text.push_str("# At most this share of the null target's count in the same run.\n[bars]\n");
+        text.push_str("# At most this share of the null target's count in the same run, by kernel, target and case.\n[bars]\n");
         for (name, bar) in &self.bars {
             let _ = writeln!(text, "{name:?} = {bar:?}");
         }
@@ -197,6 +197,10 @@ impl Limits {
             }
         }
         for (name, bar) in &self.bars {
+            let Some(name) = name.strip_prefix(kernel).and_then(|rest| rest.strip_prefix(' '))
+            else {
+                continue;
+            };
             match run.share(name) {
                 Some(share) if share <= *bar => {}
                 Some(share) => {
@@ -250,7 +254,7 @@ mod tests {
         RESULT count zram write 5000.0 least 1 most 2\nother\n";
 
     fn limits() -> Limits {
-        let text = "tolerance = 0.01\n[bars]\n\"lz4 write\" = 1.05\n[new]\nrelease = \"7.3.4\"\n\
+        let text = "tolerance = 0.01\n[bars]\n\"new lz4 write\" = 1.05\n\"6.12 lz4 write\" = 0.5\n[new]\nrelease = \"7.3.4\"\n\
             [new.counts]\n\"null write\" = 1000\n\"lz4 write\" = 1040.0\n";
         Limits::parse(text).unwrap()
     }
@@ -308,7 +312,7 @@ mod tests {
         for kernel in ["6.12", "new"] {
             assert!(stored.kernels[kernel].counts.contains_key("lz4 write"), "{kernel}");
         }
-        assert!(stored.bars.contains_key("lz4 write") && stored.tolerance > 0.0);
+        assert!(stored.bars.contains_key("new lz4 write") && stored.tolerance > 0.0);
     }
 
     #[test]
