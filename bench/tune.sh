@@ -27,7 +27,7 @@ echo 0 >/proc/sys/vm/page-cluster
 for round in $(seq "$ROUNDS"); do
     for i in "${!ROWS[@]}"; do
         # shellcheck disable=SC2086 # words on purpose
-        start_uswap --name tune --size 128M --pool 80M --queues 1 --swapon --discard ${ROWS[$i]}
+        start_uswap --name tune --size 128M --pool 80M --swapon --discard ${ROWS[$i]}
         within 30 is_swap "$DEV" || die "no swap area 30 s after ready"
         swapbench --target uswap-lz4 --round "$round" --pages /dev/vda --mib $MIB --faults 4096 \
             --pressure-seconds 2 --socket /run/uswap/tune.sock | sed 's/^SWAPBENCH //' >>"/tmp/row.$i" ||
