@@ -30,8 +30,9 @@ for round in $(seq "$ROUNDS"); do
         start_uswap --name tune --size 128M --pool 80M --swapon --discard ${ROWS[$i]}
         within 30 is_swap "$DEV" || die "no swap area 30 s after ready"
         swapbench --target uswap-lz4 --round "$round" --pages /dev/vda --mib $MIB --faults 4096 \
-            --pressure-seconds 2 --socket /run/uswap/tune.sock | sed 's/^SWAPBENCH //' >>"/tmp/row.$i" ||
+            --pressure-seconds 2 --socket /run/uswap/tune.sock >/tmp/out ||
             die "swapbench ended with $?"
+        sed -n 's/^SWAPBENCH //p' /tmp/out >>"/tmp/row.$i"
         expect_status .safety.queue_allocations 0
         expect swapoff swapoff "$DEV"
         stop_uswap
@@ -41,7 +42,6 @@ for i in "${!ROWS[@]}"; do
     jq -rs --arg row "${ROWS[$i]:-defaults}" 'def median: sort | .[length / 2 | floor];
         "RESULT tune | `\($row)` | \(map(.out.us_per_page) | median * 10 | round / 10) |" +
         " \(map(.out.cpu_us_per_page) | median * 10 | round / 10) |" +
-        " \(map(.random_in.p50_us) | median * 10 | round / 10) |" +
-        " \(map(.random_in.p99_us) | median * 10 | round / 10) |" +
+        " \(map(.random_in.quantiles_us[10]) | median * 10 | round / 10) |" +
         " \(map(.pressure.operations_per_second) | median | round) |"' "/tmp/row.$i" || die "jq"
 done

@@ -144,7 +144,8 @@ impl Limits {
 
     fn text(&self) -> String {
         let mut text = format!("{HEAD}tolerance = {:?}\n\n", self.tolerance);
-        text.push_str("# At most this share of the null target's count in the same run, by kernel, target and case.\n[bars]\n");
+        let bars = "# At most this share of the null target's count, by kernel, target and case.";
+        text.push_str(&format!("{bars}\n[bars]\n"));
         for (name, bar) in &self.bars {
             let _ = writeln!(text, "{name:?} = {bar:?}");
         }
@@ -254,7 +255,8 @@ mod tests {
         RESULT count zram write 5000.0 least 1 most 2\nother\n";
 
     fn limits() -> Limits {
-        let text = "tolerance = 0.01\n[bars]\n\"new lz4 write\" = 1.05\n\"6.12 lz4 write\" = 0.5\n[new]\nrelease = \"7.3.4\"\n\
+        let text = "tolerance = 0.01\n[bars]\n\"new lz4 write\" = 1.05\n\
+            \"6.12 lz4 write\" = 0.5\n[new]\nrelease = \"7.3.4\"\n\
             [new.counts]\n\"null write\" = 1000\n\"lz4 write\" = 1040.0\n";
         Limits::parse(text).unwrap()
     }
