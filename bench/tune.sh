@@ -42,6 +42,6 @@ for i in "${!ROWS[@]}"; do
     jq -rs --arg row "${ROWS[$i]:-defaults}" 'def median: sort | .[length / 2 | floor];
         "RESULT tune | `\($row)` | \(map(.out.us_per_page) | median * 10 | round / 10) |" +
         " \(map(.out.cpu_us_per_page) | median * 10 | round / 10) |" +
-        " \(map(.random_in.quantiles_us[10]) | median * 10 | round / 10) |" +
+        " \(map(.random_in.quantiles_us[12]) | median * 10 | round / 10) |" +
         " \(map(.pressure.operations_per_second) | median | round) |"' "/tmp/row.$i" || die "jq"
 done
