@@ -56,13 +56,13 @@ impl Helper<'_> {
         while (is_quiet() || !hand.is_empty() || self.staging.is_busy())
             && !self.staging.is_ending()
         {
-            match self.staging.settle_one(hand, self.store, stream, self.stats) {
-                Ok(true) => self.growth.ask_if_low(self.store),
-                Ok(false) => return,
-                Err(_) => {
-                    self.growth.ask_if_low(self.store);
-                    thread::sleep(FULL_PAUSE);
-                }
+            let settled = self.staging.settle_one(hand, self.store, stream, self.stats);
+            if settled == Ok(false) {
+                return;
+            }
+            self.growth.ask_if_low(self.store);
+            if settled.is_err() {
+                thread::sleep(FULL_PAUSE);
             }
         }
     }

@@ -2,14 +2,14 @@
 //!
 //! A write's pages are taken out of its buffer (short requests are copied, long ones leave the
 //! buffer behind and get a fresh one), the slots name them as staged, and the request is committed.
-//! Queue threads and helpers then take them from the backlog and move them to the pool. Room is
-//! fixed: when there is none, requests are stored before they are committed, which is what slows
-//! reclaim down to the speed of compression.
+//! Helpers then take them from the backlog and move them to the pool. Room is fixed: when there is
+//! none, queue threads store requests before they commit them, which is what slows reclaim down to
+//! the speed of compression.
 //!
 //! A burst that takes less than half of the room is left alone while it lasts: nothing competes
 //! with committing it. Compression begins when the queues have been quiet for a moment
-//! ([`QUIET`]), which one helper watches, or when the backlog is past its mark: then everybody
-//! helps. Helpers sleep whenever there is nothing to do.
+//! ([`QUIET`]), which one helper watches, or when the backlog is past its mark: then every helper
+//! works. Helpers sleep whenever there is nothing to do.
 //!
 //! Order of a hand-over: the slots name the pages first, then the pages join the backlog, so that
 //! whoever takes them from it finds them named or overwritten, never not yet named.
@@ -37,7 +37,7 @@ const PIECE_PAGES: u32 = 8;
 
 /// Pages of one request, or a part of them, that wait to be compressed.
 #[derive(Debug)]
-pub struct Piece {
+struct Piece {
     pages: IoBuf,
     first: SlotIndex,
     since: Instant,
@@ -69,7 +69,7 @@ pub struct Staging {
     waiting: AtomicU64,
     /// Pages that ever joined the backlog: how a helper sees whether the queues are quiet.
     arrived: AtomicU64,
-    /// Backlog from which on everybody compresses.
+    /// Backlog in pages beyond which every helper works.
     mark: u64,
     helpers: Box<[Sleeper]>,
     ending: AtomicBool,
@@ -133,7 +133,7 @@ impl Staging {
         self.backlog.push(piece).expect("the backlog has room for every page");
     }
 
-    /// Whether the backlog is past its mark, and somebody else may take of it.
+    /// Whether the backlog is past its mark and there is a piece left to take.
     #[inline]
     pub fn is_busy(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > self.mark && !self.backlog.is_empty()
@@ -200,7 +200,7 @@ impl Staging {
         me.asleep.store(false, Ordering::SeqCst);
     }
 
-    /// Waits until the backlog is empty or past its mark, or nothing has joined it for [`QUIET`].
+    /// Waits until the backlog is past its mark, or nothing has joined it for [`QUIET`].
     pub fn linger(&self) {
         loop {
             let seen = self.arrived();

@@ -74,7 +74,8 @@ impl Worker<'_> {
     /// replaced.
     pub fn run(mut self, ready: SyncSender<Readiness>) {
         let buffers = std::mem::take(&mut self.buffers);
-        let stream = Stream::new();
+        // Only the store compresses: it takes 200 KiB and is made before the thread is sealed.
+        let stream = self.store.map(|_| Stream::new());
         // The starting thread waits for exactly one message from each thread.
         let mut queue = match self.prepare(buffers) {
             Ok((queue, state)) => {
@@ -89,8 +90,8 @@ impl Worker<'_> {
         drop(ready);
         let (growth, stats) = (self.growth, self.stats);
         heap::seal_thread();
-        let end = match (self.store, self.backing) {
-            (Some((store, staging)), _) => {
+        let end = match (self.store.zip(stream), self.backing) {
+            (Some(((store, staging), stream)), _) => {
                 queue.serve(&mut SwapHandler { store, stream, growth, staging, stats })
             }
             (None, Some(backing)) => queue.serve(&mut LoopHandler { backing, stats }),
@@ -281,7 +282,9 @@ mod tests {
     ) {
         let area = BufferArea::new(&file(CHUNK_PAGES as usize * PAGE_SIZE), 1).expect("map");
         let mut buffer = area.take(REQUEST_PAGES_MAX, Search::High).expect("free");
-        let rest = area.take(CHUNK_PAGES - REQUEST_PAGES_MAX - room, Search::High).expect("free");
+        let taken: Vec<_> = (room..CHUNK_PAGES - REQUEST_PAGES_MAX)
+            .map(|_| area.take(1, Search::High).expect("free"))
+            .collect();
         let words = Words::new(&file(8 * SLOTS), SLOTS).expect("map");
         let arena = Arena::sparse(&file(pool), pool).expect("map");
         let store = Store::new(words, arena, StoreCodec::None).with_buffers(Arc::clone(&area));
@@ -299,7 +302,7 @@ mod tests {
             stats: &stats,
         };
         test(&mut handler, &mut Job::new(crate::units::Tag(0), request, buffer, Instant::now()));
-        drop(rest);
+        drop(taken);
     }
 
     #[test]

@@ -166,7 +166,7 @@ times! {
     read_huge,
     /// Answering one page that is still staged.
     read_staged,
-    /// From staging a page to its having moved to the pool.
+    /// From a staged page's arrival in this process to its having moved to the pool.
     compress_lag,
 }
 

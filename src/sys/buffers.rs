@@ -97,10 +97,10 @@ impl BufferArea {
     }
 }
 
-/// Bits `first` to `first + pages` of a chunk.
+/// Bits `first` to `first + pages` of a chunk, at least one.
 #[inline]
 const fn mask(first: u32, pages: u32) -> u64 {
-    if pages == 0 { 0 } else { (u64::MAX >> (u64::BITS - pages)) << first }
+    (u64::MAX >> (u64::BITS - pages)) << first
 }
 
 /// Start of a run of `pages` set bits: the lowest or the highest there is.
@@ -175,7 +175,11 @@ impl IoBuf {
 impl Drop for IoBuf {
     #[inline]
     fn drop(&mut self) {
-        let word = &self.area.owned[(self.first / CHUNK_PAGES) as usize % self.area.owned.len()];
+        // The rest of a run that was split at its end: it may begin beyond the last chunk.
+        if self.pages == 0 {
+            return;
+        }
+        let word = &self.area.owned[(self.first / CHUNK_PAGES) as usize];
         // Release: what we did with the pages comes before what the next owner does.
         word.fetch_and(!mask(self.first % CHUNK_PAGES, self.pages), Ordering::Release);
     }

@@ -44,19 +44,19 @@ pub struct Job {
     pub done: u32,
     /// When it arrived.
     pub at: Instant,
-    /// Since when it is throttled, or waits for a file operation.
-    since: Option<Instant>,
+    /// Since when it is throttled.
+    throttled_at: Option<Instant>,
 }
 
 impl Job {
     /// A request that nobody has tried to carry out yet.
     pub const fn new(tag: Tag, request: Request, buffer: IoBuf, at: Instant) -> Self {
-        Self { tag, request, buffer, done: 0, at, since: None }
+        Self { tag, request, buffer, done: 0, at, throttled_at: None }
     }
 
     /// How long it has been throttled.
     pub fn waited(&self) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.throttled_at.map_or(Duration::ZERO, |at| at.elapsed())
     }
 }
 
@@ -65,8 +65,8 @@ impl Job {
 struct InFile {
     request: Request,
     done: u32,
-    /// When it arrived, or since when it is throttled.
-    since: Instant,
+    at: Instant,
+    throttled_at: Option<Instant>,
     op: FileOp,
 }
 
@@ -207,9 +207,10 @@ impl<'a> Queue<'a> {
     }
 
     fn commit(&mut self, job: Job, result: i32) {
-        match job.since {
-            None => self.commits += 1,
-            Some(_) => self.stats.times.commit.record(job.waited().as_nanos() as u64, 1),
+        if job.at == self.batch_at {
+            self.commits += 1;
+        } else {
+            self.stats.times.commit.record(job.at.elapsed().as_nanos() as u64, 1);
         }
         self.ring.commit_and_fetch(job.tag, result, job.buffer);
     }
@@ -251,6 +252,10 @@ impl<'a> Queue<'a> {
     /// Handles one request. If it is throttled it waits behind those that already are.
     fn step(&mut self, handler: &mut impl Handler, mut job: Job) {
         let outcome = handler.handle(&mut job);
+        self.act_or_queue(outcome, job);
+    }
+
+    fn act_or_queue(&mut self, outcome: Outcome, job: Job) {
         if let Some(job) = self.act(outcome, job) {
             self.throttled.push_back(job);
         }
@@ -259,13 +264,11 @@ impl<'a> Queue<'a> {
     /// Goes on with a request whose file operation has ended.
     fn go_on(&mut self, handler: &mut impl Handler, tag: Tag, result: i32, buffer: IoBuf) {
         let waiting = self.in_file[tag.index()].take();
-        let InFile { request, done, since, op } =
+        let InFile { request, done, at, throttled_at, op } =
             waiting.expect("only such a tag has a file operation");
-        let mut job = Job { done, since: Some(since), ..Job::new(tag, request, buffer, since) };
+        let mut job = Job { tag, request, buffer, done, at, throttled_at };
         let outcome = handler.finish(&mut job, &op, result);
-        if let Some(job) = self.act(outcome, job) {
-            self.throttled.push_back(job);
-        }
+        self.act_or_queue(outcome, job);
     }
 
     /// Commits a request, or starts its file operation, or gives it back if it is throttled.
@@ -274,15 +277,14 @@ impl<'a> Queue<'a> {
             Outcome::Done => job.request.data_bytes() as i32,
             Outcome::Failed(e) => e.errno(),
             Outcome::Throttled => {
-                job.since.get_or_insert_with(Instant::now);
+                job.throttled_at.get_or_insert_with(Instant::now);
                 self.stats.throttled_tries.add(1);
                 return Some(job);
             }
             Outcome::File(op) => {
-                let since = job.since.unwrap_or(self.batch_at);
-                let waiting = InFile { request: job.request, done: job.done, since, op };
-                self.in_file[job.tag.index()] = Some(waiting);
-                self.ring.file_op(job.tag, &op, job.buffer);
+                let Job { tag, request, buffer, done, at, throttled_at } = job;
+                self.in_file[tag.index()] = Some(InFile { request, done, at, throttled_at, op });
+                self.ring.file_op(tag, &op, buffer);
                 return None;
             }
         };
