@@ -12,7 +12,10 @@
 
 MIB=64
 ROUNDS=${1:-3}
-ROWS=(
+shift $(($# > 0))
+# tune.sh ROUNDS [FLAGS...]: these flags, one string for each row, or all of those that were ever in question.
+ROWS=("" "$@")
+[ $# -gt 0 ] || ROWS=(
     ""
     "--queues 2"
     "--depth 8" "--depth 16" "--depth 32" "--depth 128"

@@ -5,7 +5,7 @@
 //! followed by JSON. Runs as root; see tests/vm/scenarios/swapbench.sh and
 //! `cargo xtask bench swap`.
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use uswap::error::{StartError, StartResult};
@@ -21,15 +21,6 @@ const MAJOR_SHARE: f64 = 0.98;
 
 /// Share of the working set that fits into memory under pressure.
 const LIMIT_SHARE: f64 = 0.5;
-
-/// How far to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Phases {
-    /// Swap-out, swap-in, pressure, verification
-    All,
-    /// Swap-out only: for a target that loses what it is given
-    Out,
-}
 
 /// Measures swapping to the active swap area.
 #[derive(Debug, Parser)]
@@ -57,9 +48,10 @@ struct Arguments {
     /// How long the pressure phase lasts
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pressure_seconds: u32,
-    /// How far to go
-    #[arg(long, value_enum, default_value_t = Phases::All)]
-    phases: Phases,
+    /// Compare no page with what was written: for a target that loses data. What is left is what
+    /// the way to the device costs
+    #[arg(long)]
+    lossy: bool,
     /// Control socket of the uswap service behind the swap area, to see when it has nothing staged
     #[arg(long)]
     socket: Option<PathBuf>,
@@ -91,7 +83,7 @@ fn measure(arguments: &Arguments) -> StartResult<Round> {
     one_swap_area()?;
     let source = Source::load(&arguments.pages, arguments.source_mib)?;
     let seed = arguments.round.into();
-    let mut set = WorkingSet::new(source, arguments.mib, seed)?;
+    let mut set = WorkingSet::new(source, arguments.mib, seed, arguments.lossy)?;
     let cgroup = Cgroup::new("swapbench")?;
     let page_cluster = counters::page_cluster()?;
     cgroup.enter()?;
@@ -99,7 +91,25 @@ fn measure(arguments: &Arguments) -> StartResult<Round> {
     cgroup.leave()?;
     let socket = arguments.socket.as_deref();
     let out = push_out(&cgroup, set.pages(), 0.0, socket)?;
-    let mut round = Round {
+    cgroup.enter()?;
+    let random_in = set.random_in(arguments.faults)?;
+    if page_cluster == 0 {
+        really_out(random_in.faults, random_in.major_faults)?;
+    }
+    let sequential_in = set.sequential_in()?;
+    set.rewrite();
+    cgroup.leave()?;
+    // To a little below the limit, which would otherwise be reached by force.
+    let half_out = push_out(&cgroup, set.pages(), LIMIT_SHARE - 0.02, socket)?;
+    // zswap keeps its pages in the memory of the cgroup, all others outside of it. So that all get
+    // the same, the limit leaves room for them.
+    let limit = (LIMIT_SHARE * (set.pages() * PAGE_SIZE) as f64) as u64 + cgroup.stat("zswap")?;
+    cgroup.limit(Some(limit))?;
+    cgroup.enter()?;
+    let pressure = set.pressure(arguments.pressure_seconds, limit)?;
+    cgroup.leave()?;
+    cgroup.limit(None)?;
+    Ok(Round {
         target: arguments.target.clone(),
         round: arguments.round,
         kernel: counters::kernel()?,
@@ -110,36 +120,12 @@ fn measure(arguments: &Arguments) -> StartResult<Round> {
         clock_us: clock_us(),
         fill_seconds,
         out,
-        random_in: None,
-        sequential_in: None,
-        half_out: None,
-        pressure: None,
-        verified_pages: 0,
-    };
-    if arguments.phases == Phases::Out {
-        return Ok(round);
-    }
-    cgroup.enter()?;
-    let random_in = set.random_in(arguments.faults)?;
-    if page_cluster == 0 {
-        really_out(random_in.faults, random_in.major_faults)?;
-    }
-    round.random_in = Some(random_in);
-    round.sequential_in = Some(set.sequential_in()?);
-    set.rewrite();
-    cgroup.leave()?;
-    // To a little below the limit, which would otherwise be reached by force.
-    round.half_out = Some(push_out(&cgroup, set.pages(), LIMIT_SHARE - 0.02, socket)?);
-    // zswap keeps its pages in the memory of the cgroup, all others outside of it. So that all get
-    // the same, the limit leaves room for them.
-    let limit = (LIMIT_SHARE * (set.pages() * PAGE_SIZE) as f64) as u64 + cgroup.stat("zswap")?;
-    cgroup.limit(Some(limit))?;
-    cgroup.enter()?;
-    round.pressure = Some(set.pressure(arguments.pressure_seconds, limit)?);
-    cgroup.leave()?;
-    cgroup.limit(None)?;
-    round.verified_pages = set.verify()?;
-    Ok(round)
+        random_in,
+        sequential_in,
+        half_out,
+        pressure,
+        verified_pages: set.verify()?,
+    })
 }
 
 fn main() -> ExitCode {

@@ -15,8 +15,9 @@ use uswap::error::{StartError, StartResult};
 use uswap::units::PAGE_SIZE;
 
 const MIB: f64 = 1048576.0;
-/// How much one write to `memory.reclaim` asks for.
+/// How much one write to `memory.reclaim` asks for, at most and at least.
 const STEP_BYTES: u64 = 16 << 20;
+const STEP_BYTES_MIN: u64 = 128 << 10;
 /// Pushing out everything is done when this share is left: some pages are always in a CPU's batch,
 /// and `memory.stat` lags by as many. Half of it was too little once: 82 of 64 MiB's pages stayed.
 const LEFT_SHARE: f64 = 0.01;
@@ -34,13 +35,16 @@ pub struct WorkingSet {
     /// What was last written to each page.
     generations: Vec<u32>,
     random: Random,
+    /// Whether pages may come back as anything.
+    lossy: bool,
 }
 
 impl WorkingSet {
     /// Locks everything this process has into RAM, then maps `mib` MiB, which stay unlocked and
     /// untouched. So the working set is all that can be pushed out: neither the measuring nor the
-    /// comparing waits for swap, and a target that loses data does not lose ours.
-    pub fn new(source: Source, mib: u32, seed: u64) -> StartResult<Self> {
+    /// comparing waits for swap, and a target that loses data does not lose ours. `lossy`: such a
+    /// target, whose pages are looked at and not judged.
+    pub fn new(source: Source, mib: u32, seed: u64, lossy: bool) -> StartResult<Self> {
         let len = mib as usize * (1 << 20);
         let fail = |e: std::io::Error| {
             StartError::failure(
@@ -54,7 +58,7 @@ impl WorkingSet {
         let memory = locked.and_then(|()| MmapMut::map_anon(len)).map_err(fail)?;
         // A huge page would be split on its way out, which is another matter.
         memory.advise(Advice::NoHugePage).map_err(fail)?;
-        Ok(Self { memory, source, generations, random: Random::new(seed) })
+        Ok(Self { memory, source, generations, random: Random::new(seed), lossy })
     }
 
     /// Number of pages.
@@ -72,7 +76,8 @@ impl WorkingSet {
     }
 
     fn check(&self, index: usize) -> StartResult<()> {
-        self.source.check(self.page(index), index, self.generations[index])
+        let found = self.source.check(self.page(index), index, self.generations[index]);
+        if self.lossy { Ok(()) } else { found }
     }
 
     /// Reads one byte: a fault if the page is out.
@@ -97,8 +102,12 @@ impl WorkingSet {
         }
     }
 
-    /// Compares every page with what was last written to it; how many that were.
+    /// Compares every page with what was last written to it; how many that were: none of a lossy
+    /// target.
     pub fn verify(&self) -> StartResult<usize> {
+        if self.lossy {
+            return Ok(0);
+        }
         (0..self.pages()).try_for_each(|index| self.check(index))?;
         Ok(self.pages())
     }
@@ -176,7 +185,7 @@ pub fn push_out(
     let begin = Instant::now();
     let (mut resident, mut progress, mut steps) = (resident_before, begin, 0);
     while resident > left_max {
-        cgroup.reclaim((resident - left_max).min(STEP_BYTES))?;
+        cgroup.reclaim(step_bytes(resident, left_max))?;
         steps += 1;
         let now = cgroup.resident_bytes()?;
         if now < resident {
@@ -207,6 +216,12 @@ pub fn push_out(
         cpu_us_per_page: each(cpu),
         steps,
     })
+}
+
+/// How much to ask for next. The kernel works in batches of pages: asked for the last few bytes it
+/// would do nothing, again and again.
+fn step_bytes(resident: u64, left_max: u64) -> u64 {
+    resident.saturating_sub(left_max).clamp(STEP_BYTES_MIN, STEP_BYTES)
 }
 
 /// Waits until the service behind `socket` has stored all pages that it has only staged. Other
@@ -240,4 +255,17 @@ pub fn clock_us() -> f64 {
         begin.elapsed().as_secs_f64() * 1e6
     };
     median((0..1001).map(gap)).unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_few_bytes_are_asked_for_in_a_batch_that_the_kernel_acts_upon() {
+        // Seen in a guest: 0.48 of 64 MiB wanted, 2786 bytes more were left, for ten seconds.
+        assert_eq!(step_bytes(32_215_040, 32_212_254), STEP_BYTES_MIN);
+        assert_eq!(step_bytes(1 << 30, 0), STEP_BYTES);
+        assert_eq!(step_bytes(3 << 20, 1 << 20), 2 << 20);
+    }
 }

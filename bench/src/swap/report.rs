@@ -9,7 +9,7 @@ pub const PREFIX: &str = "SWAPBENCH ";
 /// What everything is compared with.
 pub const REFERENCE: &str = "zram-lz4";
 
-/// Medians over the rounds of one target. Nothing where a target has no such phase.
+/// Medians over the rounds of one target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Name.
@@ -41,7 +41,7 @@ impl Summary {
         let own: Vec<&Round> = rounds.iter().filter(|r| r.target == target).collect();
         let over =
             |value: &dyn Fn(&Round) -> Option<f64>| median(own.iter().filter_map(|r| value(r)));
-        let latency = |q: f64| over(&|r| r.random_in.as_ref()?.at(q));
+        let latency = |q: f64| over(&|r| r.random_in.at(q));
         Self {
             target: target.into(),
             rounds: own.len(),
@@ -52,8 +52,8 @@ impl Summary {
             in_p90_us: latency(0.9),
             in_p99_us: latency(0.99),
             in_max_us: latency(1.0),
-            sequential_mib_s: over(&|r| Some(r.sequential_in.as_ref()?.mib_per_second)),
-            pressure_ops_s: over(&|r| Some(r.pressure.as_ref()?.operations_per_second)),
+            sequential_mib_s: over(&|r| Some(r.sequential_in.mib_per_second)),
+            pressure_ops_s: over(&|r| Some(r.pressure.operations_per_second)),
         }
     }
 }

@@ -32,13 +32,13 @@ pub struct Round {
     /// All of it pushed out.
     pub out: Out,
     /// Single pages touched in random order.
-    pub random_in: Option<RandomIn>,
+    pub random_in: RandomIn,
     /// All other pages touched in order.
-    pub sequential_in: Option<SequentialIn>,
+    pub sequential_in: SequentialIn,
     /// Half of it pushed out after all of it was written again, before the pressure phase.
-    pub half_out: Option<Out>,
+    pub half_out: Out,
     /// Random reads and writes with memory for half of the working set.
-    pub pressure: Option<Pressure>,
+    pub pressure: Pressure,
     /// Pages that were compared with what was written at the end: all of them, or none where the
     /// target loses data by design.
     pub verified_pages: usize,
@@ -175,15 +175,15 @@ pub(crate) mod tests {
             clock_us: 0.5,
             fill_seconds: 1.25,
             out: out.clone(),
-            random_in: Some(RandomIn::new(&mut latencies, 1000)),
-            sequential_in: Some(SequentialIn {
+            random_in: RandomIn::new(&mut latencies, 1000),
+            sequential_in: SequentialIn {
                 seconds: 1.0,
                 pages: 256,
                 major_faults: 256,
                 mib_per_second: 1.0,
-            }),
-            half_out: None,
-            pressure: Some(pressure),
+            },
+            half_out: out,
+            pressure,
             verified_pages: 16384,
         }
     }

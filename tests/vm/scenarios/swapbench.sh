@@ -107,7 +107,7 @@ cannot() {
 round() {
     local target=$1 kind=${1%%-*} codec=${1#*-} arguments=()
     case $target in
-    uswap-null) arguments=(--phases out) ;;
+    uswap-null) arguments=(--lossy) ;;
     uswap-*) arguments=(--socket /run/uswap/bench.sock) ;;
     esac
     "${kind}_on" "$codec"
