@@ -5,8 +5,10 @@ use super::size::format as human;
 use super::{CopyChoice, Target};
 use crate::error::{StartError, StartResult};
 use crate::limits::{DEVICE_BYTES_MAX, DEVICE_BYTES_MIN};
+use crate::sys::errno;
 use crate::sys::spill::measure;
 use crate::units::PAGE_SIZE;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -53,16 +55,23 @@ pub fn of(keys: &Keys, target: Target) -> StartResult<Option<Spill>> {
     Ok(Some(Spill { path, bytes }))
 }
 
+/// What to do about a file that cannot be opened or looked at.
+pub fn remedy(e: &io::Error) -> &'static str {
+    match (e.kind(), e.raw_os_error()) {
+        (ErrorKind::NotFound, _) => {
+            "make it first: `dd if=/dev/zero of=FILE bs=1M count=MIB oflag=direct`"
+        }
+        (ErrorKind::PermissionDenied, _) => "run as root",
+        (_, Some(errno::EBUSY)) => {
+            "end whoever uses it: a mount, a swap area, another device, another uswap"
+        }
+        _ => "name a regular file or a block device that can be read and written",
+    }
+}
+
 fn size_of(path: &Path) -> StartResult<u64> {
     let (_, bytes) = measure(path).map_err(|e| {
-        let remedy = match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                "make it first: `dd if=/dev/zero of=FILE bs=1M count=MIB oflag=direct`"
-            }
-            std::io::ErrorKind::PermissionDenied => "run as root",
-            _ => "name a regular file or a block device",
-        };
-        StartError::usage(format!("spill: cannot use {} ({e})", path.display()), remedy)
+        StartError::usage(format!("spill: cannot use {} ({e})", path.display()), remedy(&e))
     })?;
     let bytes = (bytes - bytes % PAGE).min(DEVICE_BYTES_MAX);
     if bytes >= DEVICE_BYTES_MIN {

@@ -6,9 +6,9 @@
 
 use super::{Tell, usage};
 use crate::config::size::format as human;
+use crate::config::spill::remedy;
 use crate::config::{CopyChoice, Settings};
 use crate::error::{StartError, StartResult};
-use crate::sys::errno;
 use crate::sys::spill::{Kind, Spill};
 use crate::sys::ublk_abi::CopyMode;
 use crate::ublk::Features;
@@ -77,14 +77,13 @@ impl Backing {
         let Some(path) = &settings.spill else { return Ok(None) };
         let copy = choose(settings.copy, features)?;
         let spill = inspect(Path::new("/"), settings, path)?;
-        for objection in objections(Path::new("/"), &spill, settings.size)? {
-            let what = format!("{} is not safe for swap: {}", path.display(), objection.what);
+        let thin = is_thin(&spill, settings.size)?;
+        for objection in objections(Path::new("/"), path, &spill, thin, settings.size)? {
             if settings.swapon && !settings.unsafe_spill {
-                return Err(StartError::failure(what, objection.remedy));
+                return Err(objection);
             }
-            tell(&format!("{what}; {}", objection.remedy));
+            tell(&objection.to_string());
         }
-        let thin = spill.kind == Kind::Regular && has_hole(&spill, settings.size)?;
         let limit = |name| spill.kind == Kind::Block && device_limit(Path::new("/"), &spill, name);
         let forget = match (thin, limit("discard_max_bytes")) {
             (true, _) => Forget::Punch,
@@ -108,13 +107,9 @@ pub fn check_for_swap(settings: &Settings) -> StartResult<()> {
         return Ok(());
     };
     let spill = inspect(Path::new("/"), settings, path)?;
-    match objections(Path::new("/"), &spill, settings.size)?.into_iter().next() {
-        None => Ok(()),
-        Some(Objection { what, remedy }) => {
-            let what = format!("{} is not safe for swap: {what}", path.display());
-            Err(StartError::failure(what, remedy))
-        }
-    }
+    let thin = is_thin(&spill, settings.size)?;
+    let found = objections(Path::new("/"), path, &spill, thin, settings.size)?;
+    found.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// The copy mode that was asked for, if the driver has it, or the best it has. Zero copy is best:
@@ -169,73 +164,63 @@ fn inspect(root: &Path, settings: &Settings, path: &Path) -> StartResult<Spill> 
 }
 
 fn explain(path: &Path, e: &io::Error) -> StartError {
-    let remedy = match (e.kind(), e.raw_os_error()) {
-        (io::ErrorKind::NotFound, _) => {
-            "make it first: `dd if=/dev/zero of=FILE bs=1M count=MIB oflag=direct`"
-        }
-        (io::ErrorKind::PermissionDenied, _) => "run as root",
-        (_, Some(errno::EBUSY)) => {
-            "end whoever uses it: a mount, a swap area, another device, another uswap"
-        }
-        _ => "name a regular file or a block device that can be read and written",
-    };
-    StartError::failure(format!("spill: cannot use {} ({e})", path.display()), remedy)
+    StartError::failure(format!("spill: cannot use {} ({e})", path.display()), remedy(e))
 }
 
-/// Why a backing must not be under swap.
-#[derive(Debug, PartialEq, Eq)]
-struct Objection {
-    what: String,
-    remedy: String,
-}
-
-fn objections(root: &Path, spill: &Spill, size: u64) -> StartResult<Vec<Objection>> {
+/// Why it must not be under swap. `thin`: it has holes among its first `size` bytes.
+fn objections(
+    root: &Path,
+    path: &Path,
+    spill: &Spill,
+    thin: bool,
+    size: u64,
+) -> StartResult<Vec<StartError>> {
     let told = |e: io::Error| {
         StartError::failure(format!("spill: cannot examine it ({e})"), "see the kernel log (dmesg)")
     };
-    let mut found = Vec::new();
-    let other = "use a block device or a file on ext4 or xfs, or --unsafe-spill to try it";
-    match spill.kind {
-        Kind::Regular => {
-            found.extend(unfit_file_system(spill.file_system().map_err(told)?, other));
-            if has_hole(spill, size)? {
-                let what = "it has holes, or was never written: blocks would be allocated under \
-                            memory pressure";
-                let mib = size >> 20;
-                let remedy = format!(
-                    "fill it: `dd if=/dev/zero of=FILE bs=1M count={mib} conv=notrunc oflag=direct`"
-                );
-                found.push(Objection { what: what.into(), remedy });
-            }
-        }
+    let unfit = match spill.kind {
+        Kind::Regular => unfit_file_system(spill.file_system().map_err(told)?),
         Kind::Block => {
             let name = device_dir(root, spill).map_err(told)?;
             let name = fs::canonicalize(name).unwrap_or_default();
-            let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            found.extend(unfit_device(&name, other));
+            unfit_device(&name.file_name().unwrap_or_default().to_string_lossy())
         }
-    }
-    if !spill.direct {
-        let what =
-            "it cannot be used around the page cache (O_DIRECT), so writes would take memory";
-        found.push(Objection { what: what.into(), remedy: other.into() });
-    }
-    Ok(found)
+    };
+    let other = "use a block device or a file on ext4 or xfs, or --unsafe-spill to try it";
+    let mib = size >> 20;
+    let fill =
+        format!("fill it: `dd if=/dev/zero of=FILE bs=1M count={mib} conv=notrunc oflag=direct`");
+    let holes = "it has holes, or was never written: blocks would be allocated under memory \
+                 pressure";
+    let cached = "it cannot be used around the page cache (O_DIRECT), so writes would take memory";
+    let found = [
+        unfit.map(|what| (what, other)),
+        thin.then(|| (holes.into(), &*fill)),
+        (!spill.direct).then(|| (cached.into(), other)),
+    ];
+    let refusal = |(what, remedy): (String, &str)| {
+        StartError::failure(format!("{} is not safe for swap: {what}", path.display()), remedy)
+    };
+    Ok(found.into_iter().flatten().map(refusal).collect())
 }
 
-fn unfit_file_system(number: u64, remedy: &str) -> Option<Objection> {
+fn unfit_file_system(number: u64) -> Option<String> {
     let (_, name, why) = UNFIT.iter().find(|(known, ..)| *known == number)?;
-    Some(Objection { what: format!("{name} {why}"), remedy: remedy.into() })
+    Some(format!("{name} {why}"))
 }
 
-fn unfit_device(name: &str, remedy: &str) -> Option<Objection> {
+fn unfit_device(name: &str) -> Option<String> {
     let numbered = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
     let found =
         UNFIT_DEVICES.iter().find(|(prefix, _)| name.strip_prefix(prefix).is_some_and(numbered));
-    found.map(|(_, why)| Objection { what: format!("{name} {why}"), remedy: remedy.into() })
+    found.map(|(_, why)| format!("{name} {why}"))
 }
 
-fn has_hole(spill: &Spill, size: u64) -> StartResult<bool> {
+/// Whether it is a file that does not have all blocks of its first `size` bytes.
+fn is_thin(spill: &Spill, size: u64) -> StartResult<bool> {
+    if spill.kind == Kind::Block {
+        return Ok(false);
+    }
     let hole = spill.first_hole(size).map_err(|e| {
         StartError::failure(format!("spill: cannot look for holes ({e})"), "use another file")
     })?;
@@ -275,14 +260,14 @@ mod tests {
 
     #[test]
     fn unfit_file_systems_and_devices_are_named() {
-        let name = |number| unfit_file_system(number, "x").map(|o| o.what);
+        let name = |number| unfit_file_system(number);
         assert!(name(0x0102_1994).expect("tmpfs").starts_with("tmpfs is memory"));
         assert_eq!(name(0xef53), None, "ext4");
         assert_eq!(name(0x5846_5342), None, "xfs");
-        assert!(unfit_device("ublkb12", "x").is_some());
-        assert!(unfit_device("ram0", "x").is_some());
+        assert!(unfit_device("ublkb12").is_some());
+        assert!(unfit_device("ram0").is_some());
         for fit in ["sda", "nvme0n1", "vdb1", "dm-3", "rampart", "nullb0"] {
-            assert_eq!(unfit_device(fit, "x"), None);
+            assert_eq!(unfit_device(fit), None);
         }
     }
 
@@ -293,10 +278,14 @@ mod tests {
         std::fs::write(&path, [1; 4096]).expect("file");
         let spill = Spill::open(&path).expect("file");
         spill.file.set_len(4 << 20).expect("longer");
-        let found = objections(Path::new("/"), &spill, 4 << 20).expect("readable");
-        let hole = found.iter().find(|o| o.what.contains("holes")).expect("one");
-        assert!(hole.remedy.contains("count=4 conv=notrunc"), "{}", hole.remedy);
-        let found = objections(Path::new("/"), &spill, 4096).expect("readable");
-        assert!(!found.iter().any(|o| o.what.contains("holes")), "{found:?}");
+        let hole = |size| {
+            let thin = is_thin(&spill, size).expect("readable");
+            let found = objections(Path::new("/"), &path, &spill, thin, size).expect("readable");
+            found.iter().map(StartError::to_string).find(|o| o.contains("holes"))
+        };
+        let said = hole(4 << 20).expect("one");
+        assert!(said.contains("spill is not safe for swap: it has holes"), "{said}");
+        assert!(said.contains("count=4 conv=notrunc"), "{said}");
+        assert_eq!(hole(4096), None);
     }
 }
