@@ -18,10 +18,12 @@ const FORMER: &str = ".former";
 /// One setting.
 #[derive(Debug)]
 pub struct Tuning {
-    name: &'static str,
-    path: &'static str,
+    /// What people call it.
+    pub name: &'static str,
+    /// Its file.
+    pub path: &'static str,
     /// The value that swap in RAM wants, and other words for it.
-    wanted: &'static [&'static str],
+    pub wanted: &'static [&'static str],
     /// What is gained.
     why: &'static str,
 }
@@ -42,7 +44,8 @@ pub const ZSWAP: Tuning = Tuning {
     why: "pages go to uswap at once and are compressed there",
 };
 
-const ALL: [&Tuning; 2] = [&PAGE_CLUSTER, &ZSWAP];
+/// All of them.
+pub const ALL: [&Tuning; 2] = [&PAGE_CLUSTER, &ZSWAP];
 
 impl Tuning {
     fn former(&self, run_dir: &Path) -> PathBuf {
@@ -123,8 +126,7 @@ fn keep(path: &Path, value: &str) -> io::Result<bool> {
 /// Puts everything back that `up` changed, if no ublk device is in use as swap any more. Lines for
 /// a person.
 pub fn restore(root: &Path, run_dir: &Path) -> Vec<String> {
-    let others = swap_areas(root)
-        .map(|areas| areas.iter().any(|a| a.path.to_string_lossy().starts_with("/dev/ublkb")));
+    let others = swap_areas(root).map(|areas| areas.iter().any(|area| area.is_on("ublkb")));
     // A table that cannot be read counts as "in use": then the last `down` that can read it does
     // it.
     if others.unwrap_or(true) {

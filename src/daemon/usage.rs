@@ -20,6 +20,13 @@ pub struct SwapArea {
     pub priority: i32,
 }
 
+impl SwapArea {
+    /// Whether the device is one of those with names such as `zram` and a number.
+    pub fn is_on(&self, driver: &str) -> bool {
+        self.path.to_string_lossy().starts_with(&format!("/dev/{driver}"))
+    }
+}
+
 /// All swap areas. A kernel without swap (no /proc/swaps) has none; a table that cannot be read or
 /// understood is an error.
 pub fn swap_areas(root: &Path) -> io::Result<Vec<SwapArea>> {

@@ -2,12 +2,10 @@
 
 use super::{Level, Row, chosen, line};
 use crate::cli::swap;
+use crate::cli::tune::{self, PAGE_CLUSTER, Tuning, ZSWAP};
 use crate::config::size::format as human;
 use crate::daemon::usage::{SwapArea, swap_areas};
 use std::path::Path;
-
-const PAGE_CLUSTER: &str = "/proc/sys/vm/page-cluster";
-const ZSWAP: &str = "/sys/module/zswap/parameters/enabled";
 
 /// A sysctl or parameter whose value is simply compared.
 struct Setting {
@@ -21,16 +19,16 @@ struct Setting {
 
 const SETTINGS: [Setting; 6] = [
     Setting {
-        name: "zswap",
-        path: ZSWAP,
-        good: &["N", "0"],
+        name: ZSWAP.name,
+        path: ZSWAP.path,
+        good: ZSWAP.wanted,
         why: "zswap in front compresses every page first and hands uswap only what it gives up",
         fix: "echo N > /sys/module/zswap/parameters/enabled; to keep it: zswap.enabled=0 at boot",
     },
     Setting {
-        name: "vm.page-cluster",
-        path: PAGE_CLUSTER,
-        good: &["0"],
+        name: PAGE_CLUSTER.name,
+        path: PAGE_CLUSTER.path,
+        good: PAGE_CLUSTER.wanted,
         why: "readahead fetches neighbours that nobody asked for; there is no seek to save in RAM",
         fix: "sysctl -w vm.page-cluster=0",
     },
@@ -109,7 +107,7 @@ fn others(root: &Path) -> Vec<Row> {
         let found = swap::describe(area);
         let path = area.path.display();
         let name = format!("other swap {path}");
-        if is(area, "/dev/zram") {
+        if area.is_on("zram") {
             let why = "zram and uswap both keep pages in RAM; two of them share one memory badly";
             let fix = format!("swapoff {path}; to keep it off: remove zram-generator");
             return Row::new(&name, Level::Warn, found, why, &fix);
@@ -120,27 +118,22 @@ fn others(root: &Path) -> Vec<Row> {
         let fix = format!("use uswap --priority {} or more", area.priority.saturating_add(1));
         Row::new(&name, level, found, why, &fix)
     };
-    areas.iter().filter(|area| !is(area, "/dev/ublkb")).map(row).collect()
-}
-
-/// Whether the path of `area` begins with these letters.
-fn is(area: &SwapArea, letters: &str) -> bool {
-    area.path.to_string_lossy().starts_with(letters)
+    areas.iter().filter(|area| !area.is_on("ublkb")).map(row).collect()
 }
 
 /// What to say before swap is switched on: things that cost speed, with the command, none of them
 /// fatal.
 pub fn before_swapon(root: &Path) -> Vec<String> {
-    [PAGE_CLUSTER, ZSWAP].iter().filter_map(|path| warning(root, path)).collect()
+    tune::ALL.iter().filter_map(|tuning| warning(root, tuning)).collect()
 }
 
 /// The same about zswap alone.
 pub fn zswap_in_front(root: &Path) -> Option<String> {
-    warning(root, ZSWAP)
+    warning(root, &ZSWAP)
 }
 
-fn warning(root: &Path, path: &str) -> Option<String> {
-    let row = setting(root, SETTINGS.iter().find(|s| s.path == path)?)?;
+fn warning(root: &Path, tuning: &Tuning) -> Option<String> {
+    let row = setting(root, SETTINGS.iter().find(|s| s.path == tuning.path)?)?;
     let Row { level, name, found, why, fix } = row;
     (level != Level::Ok).then(|| format!("warning: {name} is {found}: {why}; {fix}"))
 }
