@@ -97,13 +97,18 @@ impl Batches {
 mod tests {
     use super::*;
     use std::io::Read;
+    use uswap::sys::errno;
 
     #[test]
     fn a_batch_writes_every_page_to_its_place_and_reports_errors() {
         let path = std::env::temp_dir().join(format!("uswap-batch-{}", std::process::id()));
         let file = File::create(&path).expect("file");
-        // Where a sandbox forbids io_uring there is nothing to test.
-        let Ok(mut batches) = Batches::new(&file, 4) else { return };
+        let mut batches = match Batches::new(&file, 4) {
+            Err(e) if matches!(e.raw_os_error(), Some(errno::EPERM | errno::ENOSYS)) => {
+                return eprintln!("NOT TESTED: io_uring is forbidden or missing here ({e})");
+            }
+            batches => batches.expect("a ring"),
+        };
         let pages: Vec<DirectPage> = (1..=4).map(|b| DirectPage([b; PAGE_SIZE])).collect();
         batches.write(&pages, |i| (3 - i as u64) * PAGE_SIZE as u64).expect("written");
         let mut back = Vec::new();
