@@ -4,6 +4,7 @@
 //! and index) in its last eight bytes, so that it compresses like real memory and no two pages are
 //! equal: a page that comes back from swap in another's place, or in an older state, is found out.
 
+use crate::corpus::REMEDY;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
@@ -27,9 +28,8 @@ impl Source {
     /// the kernel keeps those in its swap map and no swap device ever sees them.
     pub fn load(path: &Path, mib: u32) -> StartResult<Self> {
         let shown = path.display();
-        let remedy = "give a file of captured pages (bench: `capture`)";
         let fail =
-            |e: std::io::Error| StartError::failure(format!("cannot read {shown} ({e})"), remedy);
+            |e: std::io::Error| StartError::failure(format!("cannot read {shown} ({e})"), REMEDY);
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|f| f.take(u64::from(mib) << 20).read_to_end(&mut bytes))
@@ -37,7 +37,7 @@ impl Source {
         let source = Self::from_bytes(&bytes);
         if source.pages() == 0 {
             let what = format!("{shown} holds no 4 KiB page that is not all zero");
-            return Err(StartError::failure(what, remedy));
+            return Err(StartError::failure(what, REMEDY));
         }
         Ok(source)
     }

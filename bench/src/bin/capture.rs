@@ -286,16 +286,8 @@ fn run(arguments: &Arguments) -> StartResult<usize> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(pages) => {
-            println!("{pages} pages in {}", arguments.out.display());
-            ExitCode::SUCCESS
-        }
-        Err(e) => {
-            eprintln!("capture: {e}");
-            ExitCode::from(e.exit_code())
-        }
-    }
+    let said = run(&arguments).map(|n| println!("{n} pages in {}", arguments.out.display()));
+    uswap_bench::exit("capture", said)
 }
 
 #[cfg(test)]

@@ -13,8 +13,11 @@ use std::time::Instant;
 use uswap::codec::lz4::{self, Lz4};
 use uswap::codec::same;
 use uswap::codec::zstd::Zstd;
+use uswap::error::StartResult;
 use uswap::limits::HUGE_BYTES;
 use uswap::units::{PAGE_SIZE, Page};
+use uswap_bench::corpus;
+use uswap_bench::statistics::median;
 
 #[derive(Parser)]
 #[command(about = "Measures lz4 and the levels of zstd on captured pages")]
@@ -99,11 +102,6 @@ impl Candidate {
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn measure(set: &str, pages: &[Page], args: &Args) {
     let pages: Vec<Page> = pages
         .iter()
@@ -120,12 +118,13 @@ fn measure(set: &str, pages: &[Page], args: &Args) {
         candidates.iter_mut().for_each(|candidate| candidate.round(&pages));
     }
     let count = pages.len() as f64;
-    for candidate in &mut candidates {
+    let us = |seconds: &[f64]| median(seconds.iter().copied()).expect("rounds") * 1e6 / count;
+    for candidate in &candidates {
         println!(
             "{set:<10} {:<8} {:>8.3} {:>8.3} {:>8.1} {:>7.3} {:>6.2} {:>7}",
             candidate.name,
-            median(&mut candidate.compress_seconds) * 1e6 / count,
-            median(&mut candidate.decompress_seconds) * 1e6 / count,
+            us(&candidate.compress_seconds),
+            us(&candidate.decompress_seconds),
             candidate.bytes as f64 / count,
             (pages.len() * PAGE_SIZE) as f64 / candidate.bytes as f64,
             candidate.huge as f64 * 100.0 / count,
@@ -137,27 +136,24 @@ fn measure(set: &str, pages: &[Page], args: &Args) {
     }
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
+fn run(args: &Args) -> StartResult<()> {
     println!(
         "{:<10} {:<8} {:>8} {:>8} {:>8} {:>7} {:>6} {:>7}",
         "set", "codec", "compr", "decomp", "bytes", "ratio", "huge%", "KiB"
     );
     let mut all = Vec::new();
     for path in &args.files {
-        let pages = match uswap_bench::corpus::read(path) {
-            Ok(pages) => pages,
-            Err(error) => {
-                eprintln!("codecs: {}: {error}", path.display());
-                return ExitCode::FAILURE;
-            }
-        };
-        measure(&path.file_stem().unwrap_or_default().to_string_lossy(), &pages, &args);
+        let pages = corpus::read(path)?;
+        measure(&path.file_stem().unwrap_or_default().to_string_lossy(), &pages, args);
         all.extend(pages);
     }
     if args.files.len() > 1 {
-        measure("all", &all, &args);
+        measure("all", &all, args);
     }
     println!("microseconds per page, medians of {} rounds; KiB: of both contexts", args.rounds);
-    ExitCode::SUCCESS
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    uswap_bench::exit("codecs", run(&Args::parse()))
 }

@@ -17,7 +17,6 @@ use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
 };
 use serde::Serialize;
-use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,10 +24,12 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 use uswap::codec::Stream;
 use uswap::codec::zstd::Zstd;
+use uswap::error::StartResult;
 use uswap::stats::QueueStats;
 use uswap::store::{Store, StoreCodec};
-use uswap::sys::map::{Arena, Words};
 use uswap::units::{PAGE_SIZE, Page, SlotIndex};
+use uswap_bench::corpus;
+use uswap_bench::statistics::median;
 
 /// Bytes between the bare side's output areas.
 const STRIDE: usize = get_maximum_output_size(PAGE_SIZE).next_multiple_of(64);
@@ -236,25 +237,6 @@ fn timed(workers: &mut [Worker], work: impl Fn(&mut Worker) + Sync) -> Duration 
     end - start
 }
 
-/// A zeroed file in memory. A memfd lies in shmem as the service's tmpfs files do.
-fn memory_file(bytes: usize) -> File {
-    let fd = rustix::fs::memfd_create("engine", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
-    let file = File::from(fd);
-    file.set_len(bytes as u64).expect("memory for the arena");
-    file
-}
-
-fn make_store(slots: usize, codec: Codec) -> Store {
-    let table = Words::new(&memory_file(slots * 8), slots).expect("map the table");
-    let arena_bytes = (slots * PAGE_SIZE * 9 / 8).next_multiple_of(1 << 20) + (16 << 20);
-    let arena = Arena::new(&memory_file(arena_bytes), arena_bytes).expect("map the arena");
-    let codec = match codec {
-        Codec::Lz4 => StoreCodec::Lz4,
-        Codec::Zstd => StoreCodec::Zstd,
-    };
-    Store::new(table, arena, codec)
-}
-
 /// Seconds of each pass: bare compress, store write, bare decompress, store read.
 fn round(store: &Store, workers: &mut [Worker], pages: &[Page], bare_first: bool) -> [f64; 4] {
     let mut seconds = [0.0; 4];
@@ -276,21 +258,20 @@ fn round(store: &Store, workers: &mut [Worker], pages: &[Page], bare_first: bool
     seconds
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn measure(set: String, pages: &[Page], args: &Args) -> Row {
     let threads = usize::from(args.threads);
-    let store = make_store(pages.len() * threads, args.codec);
+    let codec = match args.codec {
+        Codec::Lz4 => StoreCodec::Lz4,
+        Codec::Zstd => StoreCodec::Zstd,
+    };
+    let slots = pages.len() * threads;
+    let store = uswap_bench::store(slots, slots, codec);
     let mut workers: Vec<_> = (0..threads).map(|i| Worker::new(i, pages, args)).collect();
     let rounds: Vec<_> =
         (0..args.rounds).map(|i| round(&store, &mut workers, pages, i % 2 == 0)).collect();
-    let us =
-        |pass: usize| median(rounds.iter().map(|r| r[pass]).collect()) * 1e6 / pages.len() as f64;
-    let ratio =
-        |bare: usize, ours: usize| median(rounds.iter().map(|r| r[bare] / r[ours]).collect());
+    let over = |value: &dyn Fn(&[f64; 4]) -> f64| median(rounds.iter().map(value)).expect("rounds");
+    let us = |pass: usize| over(&|r| r[pass]) * 1e6 / pages.len() as f64;
+    let ratio = |bare: usize, ours: usize| over(&|r| r[bare] / r[ours]);
     store.check().expect("a consistent store");
     Row {
         set,
@@ -361,26 +342,23 @@ fn print(rows: &[Row]) {
     );
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
+fn run(args: &Args) -> StartResult<()> {
     let (mut rows, mut all) = (Vec::new(), Vec::new());
     for path in &args.files {
-        let pages = match uswap_bench::corpus::read(path) {
-            Ok(pages) => pages,
-            Err(error) => {
-                eprintln!("engine: {}: {error}", path.display());
-                return ExitCode::FAILURE;
-            }
-        };
+        let pages = corpus::read(path)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        rows.push(measure(name, &pages, &args));
+        rows.push(measure(name, &pages, args));
         all.extend(pages);
     }
-    rows.push(measure("overall".to_owned(), &all, &args));
+    rows.push(measure("overall".to_owned(), &all, args));
     if args.json {
         println!("{}", serde_json::to_string_pretty(&rows).expect("plain numbers"));
     } else {
         print(&rows);
     }
-    ExitCode::SUCCESS
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    uswap_bench::exit("engine", run(&Args::parse()))
 }

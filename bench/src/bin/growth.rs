@@ -9,22 +9,21 @@
 //! device. Every page read is compared, outside the timing.
 
 use clap::Parser;
-use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 use uswap::codec::Stream;
+use uswap::error::StartResult;
 use uswap::stats::QueueStats;
 use uswap::store::{Store, StoreCodec};
-use uswap::sys::map::{Arena, Words};
 use uswap::units::{PAGE_SIZE, Page, SlotIndex};
+use uswap_bench::corpus;
+use uswap_bench::statistics::median;
 
 /// Distance between the slots of two pages in a row when slots are spread. Odd, so that it reaches
 /// every slot of a table whose size is a power of two; the golden section, so that it never comes
 /// near to where it was.
 const STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
-/// More than any program's memory takes.
-const POOL_BYTES_PER_PAGE: usize = PAGE_SIZE * 9 / 8;
 
 #[derive(Parser)]
 #[command(about = "Measures what a page costs as the device grows")]
@@ -59,12 +58,9 @@ impl Device {
     fn new(gib: u64, pages: usize) -> Self {
         let slots = (gib << 30) as usize / PAGE_SIZE;
         assert!(slots.is_power_of_two() && pages <= slots, "{gib} GiB: a power of two, and room");
-        let table = Words::new(&memory_file(slots * 8), slots).expect("memory for the table");
-        let bytes = (pages * POOL_BYTES_PER_PAGE).next_multiple_of(1 << 20) + (16 << 20);
-        let arena = Arena::new(&memory_file(bytes), bytes).expect("memory for the pool");
         Self {
             gib,
-            store: Store::new(table, arena, StoreCodec::Lz4),
+            store: uswap_bench::store(slots, pages, StoreCodec::Lz4),
             stream: Stream::new(),
             stats: QueueStats::default(),
             rounds: Vec::new(),
@@ -120,20 +116,6 @@ impl Device {
     }
 }
 
-/// A zeroed file in memory. A memfd lies in shmem as the service's tmpfs files do.
-fn memory_file(bytes: usize) -> File {
-    let fd = rustix::fs::memfd_create("growth", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
-    let file = File::from(fd);
-    file.set_len(bytes as u64).expect("memory");
-    file
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn print(devices: &[Device], pages: usize) {
     let Some(first) = devices.first() else { return };
     for (set, kind) in ["captured", "same-filled"].into_iter().enumerate() {
@@ -148,9 +130,9 @@ fn print(devices: &[Device], pages: usize) {
                 let columns = (0..STEPS.len()).map(|step| {
                     let pass = (set * 2 + order) * STEPS.len() + step;
                     let own = device.rounds.iter().map(|r| r[pass]);
-                    let us = median(own) * 1e6 / pages as f64;
+                    let us = median(own).expect("rounds") * 1e6 / pages as f64;
                     let pairs = device.rounds.iter().zip(&first.rounds);
-                    let ratio = median(pairs.map(|(r, f)| r[pass] / f[pass]));
+                    let ratio = median(pairs.map(|(r, f)| r[pass] / f[pass])).expect("rounds");
                     format!("{us:>10.3} ({ratio:.3})")
                 });
                 println!("{:>8}{}", device.gib, columns.collect::<String>());
@@ -159,15 +141,8 @@ fn print(devices: &[Device], pages: usize) {
     }
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
-    let captured = match uswap_bench::corpus::read(&args.file) {
-        Ok(pages) => pages,
-        Err(error) => {
-            eprintln!("growth: {}: {error}", args.file.display());
-            return ExitCode::FAILURE;
-        }
-    };
+fn run(args: &Args) -> StartResult<()> {
+    let captured = corpus::read(&args.file)?;
     let captured: Vec<Page> = captured.into_iter().cycle().take(args.pages).collect();
     let same: Vec<Page> = (0..args.pages).map(|i| [i as u8; PAGE_SIZE]).collect();
     let mut back = vec![[0; PAGE_SIZE]; args.pages];
@@ -179,5 +154,9 @@ fn main() -> ExitCode {
         }
     }
     print(&devices, args.pages);
-    ExitCode::SUCCESS
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    uswap_bench::exit("growth", run(&Args::parse()))
 }

@@ -111,13 +111,7 @@ fn run(arguments: &Arguments) -> StartResult<()> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("hog: {e}");
-            ExitCode::from(e.exit_code())
-        }
-    }
+    uswap_bench::exit("hog", run(&Arguments::parse()))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use std::time::Duration;
 use uswap::error::{StartError, StartResult};
 use uswap::units::PAGE_SIZE;
 use uswap_bench::made::heap_page;
+use uswap_bench::statistics::median;
 use uswap_bench::sys::{Batches, DirectPage, ticks};
 
 /// O_DIRECT of x86-64.
@@ -57,31 +58,6 @@ struct Arguments {
     sustained: u32,
 }
 
-/// What a case counted: for each burst, ticks per page.
-#[derive(Clone, Debug, PartialEq)]
-struct Counts(Vec<f64>);
-
-impl Counts {
-    fn least(&self) -> f64 {
-        self.0.iter().copied().fold(f64::INFINITY, f64::min)
-    }
-
-    fn most(&self) -> f64 {
-        self.0.iter().copied().fold(0.0, f64::max)
-    }
-
-    fn median(&self) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_by(f64::total_cmp);
-        let half = sorted.len() / 2;
-        match sorted.len() {
-            0 => f64::NAN,
-            n if n % 2 == 1 => sorted[half],
-            _ => f64::midpoint(sorted[half - 1], sorted[half]),
-        }
-    }
-}
-
 /// A device under test and what is written to it.
 struct Bench<'a> {
     arguments: &'a Arguments,
@@ -109,8 +85,8 @@ impl Bench<'_> {
     }
 
     /// Runs `burst` after a pause, again and again. It is told its number and returns the pages it
-    /// moved.
-    fn bursts(&self, burst: impl FnMut(u64) -> io::Result<u64>) -> io::Result<Counts> {
+    /// moved. The ticks per page of each that counts.
+    fn bursts(&self, burst: impl FnMut(u64) -> io::Result<u64>) -> io::Result<Vec<f64>> {
         self.bursts_after(WARM_UP, burst)
     }
 
@@ -119,15 +95,15 @@ impl Bench<'_> {
         &self,
         warm_up: usize,
         mut burst: impl FnMut(u64) -> io::Result<u64>,
-    ) -> io::Result<Counts> {
-        let mut counts = Counts(Vec::new());
+    ) -> io::Result<Vec<f64>> {
+        let mut counts = Vec::new();
         for number in 0..warm_up + usize::from(self.arguments.bursts) {
             sleep(Duration::from_millis(self.arguments.pause_ms));
             let begin = ticks();
             let pages = burst(number as u64)?;
             let end = ticks();
             if number >= warm_up {
-                counts.0.push((end - begin) as f64 / pages as f64);
+                counts.push((end - begin) as f64 / pages as f64);
             }
         }
         Ok(counts)
@@ -140,8 +116,10 @@ impl Bench<'_> {
         first
     }
 
-    fn report(&self, case: &str, counts: &Counts) {
-        let (least, median, most) = (counts.least(), counts.median(), counts.most());
+    fn report(&self, case: &str, counts: &[f64]) {
+        let median = median(counts.iter().copied()).expect("at least one burst");
+        let least = counts.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = counts.iter().copied().fold(0.0, f64::max);
         let label = &self.arguments.label;
         println!("RESULT count {label} {case} {median:.1} least {least:.1} most {most:.1}");
     }
@@ -205,7 +183,7 @@ impl Bench<'_> {
             self.write(self.next + i, 1)?;
         }
         let per_page = (ticks() - begin) as f64 / (pages - pages / 2) as f64;
-        self.report("write-sustained", &Counts(vec![per_page]));
+        self.report("write-sustained", &[per_page]);
         self.next += pages;
         Ok(())
     }
@@ -225,23 +203,5 @@ fn run(arguments: &Arguments) -> StartResult<()> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("opcount: {e}");
-            ExitCode::from(e.exit_code())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statistics_of_bursts() {
-        let counts = Counts(vec![3.0, 1.0, 2.0, 10.0]);
-        assert_eq!((counts.least(), counts.median(), counts.most()), (1.0, 2.5, 10.0));
-        assert_eq!(Counts(vec![4.0]).median(), 4.0);
-    }
+    uswap_bench::exit("opcount", run(&Arguments::parse()))
 }

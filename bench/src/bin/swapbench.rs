@@ -14,6 +14,7 @@ use uswap_bench::stamped::Source;
 use uswap_bench::swap::cgroup::Cgroup;
 use uswap_bench::swap::counters;
 use uswap_bench::swap::phases::{WorkingSet, clock_us, push_out};
+use uswap_bench::swap::report::PREFIX;
 use uswap_bench::swap::result::Round;
 
 /// Share of touched pages that must really have come from swap.
@@ -133,14 +134,5 @@ fn main() -> ExitCode {
         serde_json::to_string(&round)
             .map_err(|e| StartError::failure(format!("no JSON ({e})"), "report this"))
     });
-    match result {
-        Ok(line) => {
-            println!("SWAPBENCH {line}");
-            ExitCode::SUCCESS
-        }
-        Err(e) => {
-            eprintln!("swapbench: {e}");
-            ExitCode::from(e.exit_code())
-        }
-    }
+    uswap_bench::exit("swapbench", result.map(|line| println!("{PREFIX}{line}")))
 }

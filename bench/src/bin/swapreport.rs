@@ -67,11 +67,5 @@ fn run(arguments: &Arguments) -> StartResult<()> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("swapreport: {e}");
-            ExitCode::from(e.exit_code())
-        }
-    }
+    uswap_bench::exit("swapreport", run(&Arguments::parse()))
 }

@@ -1,7 +1,8 @@
 //! Plots of a report as SVG, small enough for a README.
 
 use super::report::Report;
-use super::result::{QUANTILES, Round, median};
+use super::result::{QUANTILES, Round};
+use crate::statistics::median;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};

@@ -3,8 +3,9 @@
 use super::cgroup::Cgroup;
 use super::counters::{cpu_seconds, major_faults, pages_out, swapped_pages};
 use super::random::Random;
-use super::result::{Out, Pressure, RandomIn, SequentialIn, median};
+use super::result::{Out, Pressure, RandomIn, SequentialIn};
 use crate::stamped::{Source, restamp};
+use crate::statistics::median;
 use memmap2::{Advice, MmapMut};
 use rustix::mm::{MlockAllFlags, mlockall};
 use std::hint::black_box;

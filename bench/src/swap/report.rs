@@ -1,6 +1,7 @@
 //! Rounds of one boot, put side by side.
 
-use super::result::{Round, median};
+use super::result::Round;
+use crate::statistics::median;
 use serde::{Deserialize, Serialize};
 use uswap::error::{StartError, StartResult};
 
