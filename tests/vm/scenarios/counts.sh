@@ -5,6 +5,7 @@
 # seconds: 500
 # smp: 1
 # accel: icount
+# limits: yes
 . /vm/lib.sh
 
 # One at a time in one boot: kernels differ, and a boot differs from the next in what it touches first.

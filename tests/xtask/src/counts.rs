@@ -214,7 +214,7 @@ impl Limits {
     }
 }
 
-/// How a run of the `counts` scenario that ended well ends when its counts are looked at.
+/// How a run of a scenario with `# limits: yes` that ended well ends when its counts are looked at.
 pub fn gate(log: &str, kernel: &str) -> End {
     let judged = Limits::load().map(|limits| limits.judge(kernel, &Run::parse(log)).0);
     match judged {

@@ -1,8 +1,8 @@
 //! One boot of one scenario.
 
-use crate::{root, target};
+use crate::{root, run_into, target};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Programs of this workspace that scenarios may name in `# requires:`.
@@ -93,6 +93,11 @@ impl Job {
         header(&self.text, "alone") == "yes"
     }
 
+    /// Whether what it counts has limits.
+    pub fn has_limits(&self) -> bool {
+        header(&self.text, "limits") == "yes"
+    }
+
     /// Whether it needs captured pages.
     pub fn wants_pages(&self) -> bool {
         header(&self.text, "disk") == "pages"
@@ -122,26 +127,30 @@ impl Job {
         command
     }
 
-    /// Runs it with all output in `log`. The boot has its own time limit.
-    pub fn run_to(&self, log: &Path) -> End {
-        let run = || -> std::io::Result<_> {
-            let file = fs::File::create(log)?;
-            let other = file.try_clone()?;
-            self.command().stdin(std::process::Stdio::null()).stdout(file).stderr(other).status()
+    /// Where [`Self::run`] keeps what it prints.
+    pub fn log(&self) -> PathBuf {
+        target().join(format!("vm/{}-{}.log", self.name, self.kernel))
+    }
+
+    /// Runs it with all output in its log, which is returned. The boot has its own time limit.
+    pub fn run(&self) -> (End, String) {
+        let log = self.log();
+        let status = run_into(&log, &mut self.command());
+        let output = fs::read(&log).unwrap_or_default();
+        let output = String::from_utf8_lossy(&output).into_owned();
+        let end = match status {
+            Ok(status) if status.success() => End::Passed,
+            Ok(status) if status.code() == Some(CANNOT_RUN) => {
+                End::Skipped(skip_reason(&output).into())
+            }
+            Ok(status) => {
+                let tells = |l: &&str| l.starts_with("FAIL: ") || l.starts_with("VM FAIL ");
+                let why = output.lines().rev().find(tells);
+                End::Failed(why.map_or_else(|| status.to_string(), str::to_owned))
+            }
+            Err(e) => End::Failed(format!("cannot start ({e})")),
         };
-        let status = match run() {
-            Ok(status) if status.success() => return End::Passed,
-            Ok(status) => status,
-            Err(e) => return End::Failed(format!("cannot start ({e})")),
-        };
-        let output = fs::read(log).unwrap_or_default();
-        let output = String::from_utf8_lossy(&output);
-        if status.code() == Some(CANNOT_RUN) {
-            return End::Skipped(skip_reason(&output).into());
-        }
-        let why =
-            output.lines().rev().find(|l| l.starts_with("FAIL: ") || l.starts_with("VM FAIL "));
-        End::Failed(why.map_or_else(|| status.to_string(), str::to_owned))
+        (end, output)
     }
 }
 
@@ -170,6 +179,7 @@ mod tests {
     fn every_scenario_says_what_it_needs() {
         let jobs = Job::all().unwrap();
         assert!(jobs.len() > 10);
+        assert!(jobs.iter().any(Job::has_limits), "nothing is held to bench/limits.toml");
         for job in jobs.iter().filter(|job| job.name != "selftest") {
             for key in ["desc", "requires", "kernels", "memory", "seconds", "smp"] {
                 assert_ne!(header(&job.text, key), "", "{} has no `# {key}:`", job.name);

@@ -12,8 +12,9 @@ mod pages;
 mod profile;
 mod steps;
 
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 /// What a task returns: nothing, or the line that says why not.
 type Outcome = Result<(), String>;
@@ -59,6 +60,13 @@ fn cargo() -> Command {
 fn run(command: &mut Command) -> Outcome {
     let status = command.status().map_err(|e| format!("cannot start {command:?} ({e})"))?;
     if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+}
+
+/// Runs a command that talks to nobody, with all output in `log`.
+fn run_into(log: &Path, command: &mut Command) -> std::io::Result<ExitStatus> {
+    log.parent().map_or(Ok(()), fs::create_dir_all)?;
+    let file = fs::File::create(log)?;
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).status()
 }
 
 /// Packages, kernels: quick where they are already there.

@@ -4,21 +4,15 @@ use crate::counts::{self, Run};
 use crate::job::{End, Job};
 use crate::profile::Samples;
 use crate::{Outcome, USAGE, build, pages, setup, target};
-use std::fs;
-use std::path::PathBuf;
 
-/// Runs a scenario into its log, which is also what the tests write; the text of the log.
+/// Runs a scenario that must pass; what it printed.
 fn run_logged(job: &Job) -> Result<String, String> {
-    let directory: PathBuf = target().join("vm");
-    fs::create_dir_all(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
-    let log = directory.join(format!("{}-{}.log", job.name, job.kernel));
-    let end = job.run_to(&log);
-    let text = fs::read(&log).map_err(|e| format!("{}: {e}", log.display()))?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    match end {
-        End::Passed => Ok(text),
-        End::Skipped(why) => Err(format!("{} cannot run here: {why}", job.name)),
-        End::Failed(why) => Err(format!("{}: {why}; all of it: {}", job.name, log.display())),
+    match job.run() {
+        (End::Passed, text) => Ok(text),
+        (End::Skipped(why), _) => Err(format!("{} cannot run here: {why}", job.name)),
+        (End::Failed(why), _) => {
+            Err(format!("{}: {why}; all of it: {}", job.name, job.log().display()))
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! `cargo xtask test`: everything, counted.
 
 use crate::job::{End, Job};
-use crate::{Outcome, build, cargo, counts, pages, setup, target};
+use crate::{Outcome, build, cargo, counts, pages, run_into, setup, target};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -85,14 +85,9 @@ fn report(what: &str, end: &End, begin: Instant, log: &Path) {
 fn step(name: &str, command: &mut Command, logs: &Path) -> Tally {
     let begin = Instant::now();
     let log = logs.join(format!("{name}.log"));
-    let mut run = || -> std::io::Result<bool> {
-        let file = fs::File::create(&log)?;
-        let other = file.try_clone()?;
-        Ok(command.stdin(Stdio::null()).stdout(file).stderr(other).status()?.success())
-    };
-    let end = match run() {
-        Ok(true) => End::Passed,
-        Ok(false) => End::Failed("see below".into()),
+    let end = match run_into(&log, command) {
+        Ok(status) if status.success() => End::Passed,
+        Ok(_) => End::Failed("see below".into()),
         Err(e) => End::Failed(format!("cannot start ({e})")),
     };
     report(name, &end, begin, &log);
@@ -124,11 +119,11 @@ fn cargo_steps(logs: &Path) -> Tally {
 
 /// All jobs, a few at a time, then those that measure time one by one; the lines that scenarios
 /// mark RESULT are shown together at the end.
-fn run_jobs(jobs: Vec<Job>, logs: &Path) -> Tally {
+fn run_jobs(jobs: Vec<Job>) -> Tally {
     let (alone, together): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::wants_machine);
     let guests = std::thread::available_parallelism().map_or(1, |n| n.get().min(GUESTS_MAX));
-    let (mut tally, mut lines) = run_batch(together, guests, logs);
-    let (more, more_lines) = run_batch(alone, 1, logs);
+    let (mut tally, mut lines) = run_batch(together, guests);
+    let (more, more_lines) = run_batch(alone, 1);
     tally.add(more);
     lines.extend(more_lines);
     lines.sort();
@@ -138,7 +133,7 @@ fn run_jobs(jobs: Vec<Job>, logs: &Path) -> Tally {
     tally
 }
 
-fn run_batch(jobs: Vec<Job>, guests: usize, logs: &Path) -> (Tally, Vec<String>) {
+fn run_batch(jobs: Vec<Job>, guests: usize) -> (Tally, Vec<String>) {
     let results = Mutex::new((Tally::default(), Vec::new()));
     let waiting = Mutex::new(jobs.into_iter());
     let work = || {
@@ -146,16 +141,13 @@ fn run_batch(jobs: Vec<Job>, guests: usize, logs: &Path) -> (Tally, Vec<String>)
             let Some(job) = waiting.lock().ok().and_then(|mut jobs| jobs.next()) else { return };
             let begin = Instant::now();
             let what = format!("vm {} on {}", job.name, job.kernel);
-            let log = logs.join(format!("{}-{}.log", job.name, job.kernel));
-            let mut end = job.run_to(&log);
-            let text = fs::read(&log).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text);
-            if end == End::Passed && job.name == "counts" {
+            let (mut end, text) = job.run();
+            if end == End::Passed && job.has_limits() {
                 end = counts::gate(&text, &job.kernel);
             }
             let lines = text.lines().filter_map(|l| l.strip_prefix("RESULT "));
             if let Ok(mut results) = results.lock() {
-                report(&what, &end, begin, &log);
+                report(&what, &end, begin, &job.log());
                 results.0.add(Tally::of(&end));
                 results.1.extend(lines.map(|l| format!("{:5} {l}", job.kernel)));
             }
@@ -194,12 +186,10 @@ fn verdict(tally: Tally, require_vm: bool) -> Outcome {
 
 /// All checks; `quick` leaves out the guests except one. With `require_vm` none may be skipped.
 pub fn test(quick: bool, require_vm: bool) -> Outcome {
-    let logs: PathBuf = target().join("vm");
-    fs::create_dir_all(&logs).map_err(|e| format!("{}: {e}", logs.display()))?;
-    let mut tally = cargo_steps(&logs);
+    let mut tally = cargo_steps(&target().join("vm"));
     let jobs = if quick { vec![Job::find("smoke", "new")?] } else { Job::all()? };
     match prepare() {
-        End::Passed => tally.add(run_jobs(jobs, &logs)),
+        End::Passed => tally.add(run_jobs(jobs)),
         End::Failed(why) => {
             println!("FAIL all VM scenarios: {why}");
             tally.failed += u32::try_from(jobs.len()).unwrap_or(u32::MAX);
