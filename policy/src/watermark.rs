@@ -3,6 +3,9 @@
 //! The service says so in `status` and on stderr while writes still succeed: after the pool is full
 //! the kernel keeps what it cannot write in RAM, which is the RAM that was short.
 
+use crate::permille;
+use serde::Deserialize;
+
 /// How much room is left. The order is that of need: a later one is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -37,7 +40,29 @@ const MIN_SHIFT: u32 = 5;
 /// The band is half of min, so the bands of low and min cannot meet.
 const BAND_SHIFT: u32 = 6;
 
+/// Where the marks are, in thousandths of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Marks {
+    /// Free room at and below which room is made: [`Level::Low`].
+    pub low_permille: u64,
+    /// Free room at and below which everything may go: [`Level::Min`].
+    pub min_permille: u64,
+    /// By how much a mark has to be overcome.
+    pub band_permille: u64,
+}
+
 impl Watermarks {
+    /// Chosen marks for a pool of `capacity_units`, which starts with plenty.
+    pub const fn with(capacity_units: u64, marks: Marks) -> Self {
+        Self {
+            low: permille(capacity_units, marks.low_permille),
+            min: permille(capacity_units, marks.min_permille),
+            band: permille(capacity_units, marks.band_permille),
+            level: Level::Plenty,
+        }
+    }
+
     /// Marks for a pool of `capacity_units`, which starts with plenty.
     pub const fn new(capacity_units: u64) -> Self {
         Self {

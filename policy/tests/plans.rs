@@ -1,0 +1,352 @@
+//! What plans and verdicts promise, over random views, pages and settings.
+
+mod model;
+
+use model::{Random, World};
+use proptest::prelude::*;
+use uswap_policy::*;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+fn settings() -> impl Strategy<Value = Settings> {
+    (0..PRESETS.len(), 0..VICTIMS.len()).prop_map(|(preset, victim)| {
+        let name = format!("{}/{}", PRESETS[preset].0, VICTIMS[victim].0);
+        Settings::named(&name).expect("both are known")
+    })
+}
+
+/// Any view at all: the parts need not fit each other.
+fn any_view() -> impl Strategy<Value = View> {
+    let bytes = || prop_oneof![Just(0), 0..64 * MIB, 0..1_u64 << 44];
+    let pool =
+        (bytes(), bytes(), bytes(), bytes()).prop_map(|(capacity, used, resident, waste)| Pool {
+            capacity_bytes: capacity,
+            used_bytes: used,
+            resident_bytes: resident,
+            waste_bytes: waste,
+        });
+    let spill = (bytes(), bytes(), bytes(), bytes(), any::<bool>()).prop_map(
+        |(capacity_bytes, used_bytes, live_bytes, written_bytes, failing)| {
+            let segment_bytes = MIB;
+            Spill { capacity_bytes, used_bytes, live_bytes, segment_bytes, written_bytes, failing }
+        },
+    );
+    let machine = (bytes(), bytes(), 0..1001_u16, 0..1001_u16).prop_map(|(total, free, s, f)| {
+        let (total_bytes, available_bytes) = (total, free.min(total));
+        Machine { total_bytes, available_bytes, some_permille: s, full_permille: f }
+    });
+    let since =
+        (bytes(), bytes(), bytes()).prop_map(|(stored_bytes, cleaned_bytes, straight_bytes)| {
+            Since { stored_bytes, cleaned_bytes, straight_bytes, ..Since::default() }
+        });
+    let times = (0..1_u64 << 44, 0..1_u64 << 40);
+    (times, pool, proptest::option::of(spill), machine, since, 0..400_u64).prop_map(
+        |((now_ms, age_tick), pool, spill, machine, since, pages)| {
+            let mut view =
+                View { now_ms, age_tick, pool, spill, machine, since, ..View::default() };
+            let mut random = Random(pages);
+            (0..=pages).for_each(|_| view.slots.clear());
+            (0..pages).for_each(|_| view.slots.add(&any_page(&mut random)));
+            view
+        },
+    )
+}
+
+fn any_page(random: &mut Random) -> Page {
+    let tier = [Tier::Lz4, Tier::Zstd, Tier::Huge][random.below(3) as usize];
+    Page {
+        slot: random.next() as u32,
+        age_ticks: random.next() as u8,
+        mark: Touch::from_bits(random.next() as u16).mark,
+        bytes: if tier == Tier::Huge { 4096 } else { 1 + random.below(3600) as u16 },
+        tier,
+        denser: [Denser::Untried, Denser::No, Denser::Due][random.below(3) as usize],
+    }
+}
+
+/// Judges until nothing is wanted; bytes spilled, pages and bytes recompressed.
+fn judge_all(policy: &mut Policy, plan: &Plan, random: &mut Random) -> (u64, u64, u64) {
+    let mut done = (0, 0, 0);
+    for _ in 0..plan.scan_pages.min(300) {
+        let page = any_page(random);
+        match policy.judge(&page).action {
+            Action::Keep => {}
+            Action::Recompress => {
+                done.1 += 1;
+                done.2 += u64::from(page.bytes);
+            }
+            Action::Spill => done.0 += u64::from(page.bytes),
+        }
+    }
+    done
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn plans_are_bounded_and_verdicts_stay_within_them(
+        settings in settings(),
+        views in proptest::collection::vec(any_view(), 1..12),
+        seed: u64,
+    ) {
+        let step_ms = settings.time.step_ms;
+        let mut policy = Policy::new(settings).expect("settings agree");
+        let mut random = Random(seed);
+        for view in views {
+            let plan = policy.tick(&view);
+            let pool = &view.pool;
+            let unused = pool.capacity_bytes.saturating_sub(pool.resident_bytes);
+            let ready = pool.ready_bytes();
+            prop_assert!(plan.memory.grow_bytes <= unused);
+            prop_assert!(plan.memory.give_back_bytes <= ready);
+            prop_assert!(plan.memory.grow_bytes == 0 || plan.memory.give_back_bytes == 0);
+            prop_assert!(plan.compact_bytes <= pool.used_bytes);
+            prop_assert!(plan.recompress.bytes <= pool.used_bytes.max(PAGE_BYTES));
+            prop_assert!(plan.spill.bytes <= pool.used_bytes.max(PAGE_BYTES));
+            let spill = view.spill.unwrap_or_default();
+            prop_assert!(plan.spill.bytes <= spill.free_bytes());
+            prop_assert!(!spill.failing || plan.spill.bytes + plan.clean_bytes == 0);
+            prop_assert!(plan.clean_bytes <= spill.live_bytes);
+            let pages = view.slots.pages().max(pool.used_bytes / PAGE_BYTES).max(1);
+            prop_assert!(plan.scan_pages <= 2 * pages);
+            prop_assert!((1..=step_ms).contains(&plan.next_ms.into()));
+            let done = judge_all(&mut policy, &plan, &mut random);
+            prop_assert!(done.0 <= plan.spill.bytes, "{done:?} {plan:?}");
+            prop_assert!(done.1 <= plan.recompress.pages && done.2 <= plan.recompress.bytes);
+        }
+    }
+
+    #[test]
+    fn the_same_views_and_pages_give_the_same_plans_and_verdicts(
+        settings in settings(),
+        views in proptest::collection::vec(any_view(), 1..12),
+        seed: u64,
+    ) {
+        let policy = || Policy::new(settings.clone()).expect("settings agree");
+        let (mut one, mut two) = (policy(), policy());
+        for view in views {
+            let plan = one.tick(&view);
+            prop_assert_eq!(plan, two.tick(&view));
+            let mut random = Random(seed);
+            for _ in 0..plan.scan_pages.min(300) {
+                let page = any_page(&mut random);
+                prop_assert_eq!(one.judge(&page), two.judge(&page));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_beyond_the_budget(
+        mib_per_second in 1..8_u64,
+        day in proptest::option::of(1..4_u64),
+        steps in proptest::collection::vec((1..20_000_u64, 0..4_usize), 1..60),
+        overhead_percent in 0..30_u64,
+    ) {
+        let mut settings = Settings::named("spill-early/fifo").expect("known");
+        settings.spill.mib_per_second = Some(mib_per_second);
+        settings.spill.gib_per_day = day;
+        let mut policy = Policy::new(settings).expect("settings agree");
+        let mut view = view_at_min();
+        let rate = mib_per_second * MIB;
+        // Bytes that were granted, and when; they are reported some steps later.
+        let mut granted: Vec<(u64, u64)> = Vec::new();
+        let (mut reported, mut peak, mut page) = (0, 0, any_page(&mut Random(5)));
+        (page.tier, page.bytes, page.denser) = (Tier::Huge, 4096, Denser::No);
+        for (elapsed, delay) in steps {
+            view.now_ms += elapsed * if elapsed % 50 == 0 { 400 } else { 1 };
+            let done = granted.len().saturating_sub(delay).max(reported);
+            let new: u64 = granted[reported..done].iter().map(|(_, bytes)| bytes).sum();
+            reported = done;
+            let spill = view.spill.as_mut().expect("there");
+            spill.written_bytes += new + new * overhead_percent / 100;
+            let written = spill.written_bytes;
+            view.since.payload_bytes = new;
+            let plan = policy.tick(&view);
+            let mut bytes = plan.clean_bytes + plan.straight_bytes;
+            (view.since.cleaned_bytes, view.since.straight_bytes) =
+                (plan.clean_bytes, plan.straight_bytes);
+            for _ in 0..plan.scan_pages {
+                if !policy.wants_pages() {
+                    break;
+                }
+                if policy.judge(&page).action == Action::Spill {
+                    bytes += u64::from(page.bytes);
+                }
+            }
+            granted.push((view.now_ms, bytes));
+            let late: u64 = granted[reported..].iter().map(|(_, bytes)| bytes).sum();
+            let all = written + late;
+            let allowed = rate * 10 + rate * view.now_ms / 1000;
+            // What is not known yet, or not paid off, is the overhead of what was on its way.
+            peak = peak.max(new + late);
+            let unknown = peak * overhead_percent / 100;
+            prop_assert!(all <= allowed + unknown, "{all} of {allowed}");
+            if let Some(day) = day {
+                let today: u64 = granted
+                    .iter()
+                    .filter(|(at, _)| at + 86_400_000 > view.now_ms)
+                    .map(|(_, bytes)| bytes)
+                    .sum();
+                prop_assert!(today <= day * GIB, "{today} in a day");
+            }
+        }
+        prop_assert!(granted[0].1 > 0, "a full budget must be usable");
+    }
+
+    #[test]
+    fn under_pressure_no_memory_is_asked_for(
+        settings in settings(),
+        views in proptest::collection::vec(any_view(), 1..12),
+        arrives in 0..64 * MIB,
+        full in 100..1001_u16,
+    ) {
+        let settings = Settings { pressure: tight(), ..settings };
+        let step_ms = settings.time.step_ms;
+        let mut policy = Policy::new(settings).expect("settings agree");
+        for (i, mut view) in views.into_iter().enumerate() {
+            view.now_ms = (i as u64 + 1) * step_ms;
+            view.machine.full_permille = full;
+            view.since.stored_bytes = view.since.stored_bytes.min(arrives);
+            let plan = policy.tick(&view);
+            let ready = view.pool.ready_bytes();
+            let needed = arrives.saturating_sub(ready);
+            prop_assert!(plan.pressure > Pressure::Calm);
+            prop_assert!(plan.memory.grow_bytes <= needed, "{plan:?}");
+            prop_assert!(!plan.memory.may_grow && !plan.train && plan.promote.pages == 0);
+            let there = view.pool.resident_bytes.saturating_sub(view.pool.used_bytes);
+            prop_assert!(plan.recompress.bytes <= there.max(PAGE_BYTES), "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn at_the_minimum_something_goes_within_two_laps(
+        settings in settings(),
+        pages in 1..600_usize,
+        seed: u64,
+        spill: bool,
+        stubborn: bool,
+    ) {
+        let mut policy = Policy::new(settings.clone()).expect("settings agree");
+        if stubborn {
+            policy = Policy::with_victim(settings, Box::new(Never)).expect("settings agree");
+        }
+        let mut world = World::with(policy, pages, 0, if spill { GIB } else { 0 });
+        world.fill(&mut Random(seed));
+        world.view.pool.capacity_bytes = world.view.pool.used_bytes * 101 / 100;
+        let can = spill || (0..pages).any(|slot| {
+            world.page(slot).is_some_and(|page| page.denser == Denser::Untried)
+        });
+        // Steps are cut short now and then: the laps count, not the steps.
+        for _ in 0..3 {
+            let plan = world.step(100);
+            prop_assert!(plan.level >= Level::Min || world.spilled + world.recompressed > 0);
+        }
+        prop_assert_eq!(world.spilled + world.recompressed > 0, can);
+        if spill && !stubborn {
+            // Not one page at a time, either: room is made.
+            prop_assert!(world.view.pool.free_bytes() * 8 > world.view.pool.capacity_bytes
+                || world.view.pool.used_bytes < 8 * PAGE_BYTES);
+        }
+    }
+
+    #[test]
+    fn nothing_flaps_inside_a_band(
+        settings in settings(),
+        steps in proptest::collection::vec(0..1000_u64, 1..120),
+        which in 0..5_u8,
+    ) {
+        let mut view = view_at_min();
+        view.pool = Pool { capacity_bytes: GIB, resident_bytes: GIB / 2, ..Pool::default() };
+        view.pool.used_bytes = GIB / 2 - 12 * MIB;
+        let spill = view.spill.as_mut().expect("there");
+        (spill.used_bytes, spill.live_bytes) = (spill.capacity_bytes / 2, spill.capacity_bytes / 4);
+        let mut policy = Policy::new(settings.clone()).expect("settings agree");
+        let (mut last, mut changes) = (None, 0);
+        for step in steps {
+            view.now_ms += 1000;
+            wobble(&mut view, &settings, which, step);
+            let plan = policy.tick(&view);
+            let state = (
+                (plan.level, plan.pressure, plan.spill.bytes > 0, plan.spill.urgent),
+                (plan.compact_bytes > 0, plan.clean_bytes > 0, plan.train, plan.memory.may_grow),
+                plan.memory.give_back_bytes > 0,
+            );
+            changes += u32::from(last.is_some_and(|last| last != state));
+            last = Some(state);
+        }
+        prop_assert!(changes <= 1, "{changes} changes");
+    }
+}
+
+/// Never lets a page go.
+#[derive(Debug)]
+struct Never;
+
+impl Victim for Never {
+    fn meet(&mut self, _: &Page) -> Choice {
+        Choice::KEEP
+    }
+
+    fn idle(&self, _: &Page, _: u8) -> bool {
+        false
+    }
+}
+
+/// A full pool of old, settled pages and a spill that is nearly as full.
+fn view_at_min() -> View {
+    let mut view = View { age_tick: 1000, ..View::default() };
+    let capacity_bytes = 1000 * GIB;
+    view.pool =
+        Pool { capacity_bytes: GIB, used_bytes: GIB, resident_bytes: GIB, ..Pool::default() };
+    view.spill = Some(Spill {
+        capacity_bytes,
+        used_bytes: capacity_bytes - capacity_bytes / 20,
+        live_bytes: capacity_bytes / 2,
+        segment_bytes: MIB,
+        ..Spill::default()
+    });
+    let mut page = any_page(&mut Random(5));
+    (page.tier, page.bytes, page.denser, page.age_ticks) = (Tier::Huge, 4096, Denser::No, 190);
+    (0..GIB / 4096).for_each(|_| view.slots.add(&page));
+    view
+}
+
+fn tight() -> PressureLimits {
+    Settings::named("balanced").expect("known").pressure
+}
+
+/// Moves one signal inside its band, `step` thousandths of it.
+fn wobble(view: &mut View, settings: &Settings, which: u8, step: u64) {
+    let part = |of: u64| of * step / 1000;
+    let marks = &settings.watermarks;
+    let free = |permille: u64| GIB / 1000 * permille;
+    match which {
+        0 => {
+            view.pool.used_bytes = GIB - free(marks.low_permille) - part(free(marks.band_permille))
+        }
+        1 => {
+            view.pool.used_bytes = GIB - free(marks.min_permille) - part(free(marks.band_permille))
+        }
+        2 => {
+            let limit = settings.pressure.tight_full_permille;
+            view.machine.full_permille = (limit / 2 + 1 + part(limit / 2)) as u16;
+        }
+        3 => {
+            let clean = &settings.clean;
+            let spill = view.spill.as_mut().expect("there");
+            let unit = spill.capacity_bytes / 1000;
+            let free = unit * clean.free_permille + part(unit * clean.band_permille) / 2;
+            spill.used_bytes = spill.capacity_bytes - free;
+        }
+        _ => {
+            let compact = &settings.compact;
+            let unit = view.pool.resident_bytes / 1000;
+            let width = compact.start_permille - compact.stop_permille - 1;
+            let waste = unit * (compact.stop_permille + 1) + part(unit * width);
+            view.pool.waste_bytes = waste;
+            view.pool.used_bytes = view.pool.resident_bytes - waste;
+        }
+    }
+}
