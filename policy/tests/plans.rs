@@ -16,8 +16,8 @@ fn settings() -> impl Strategy<Value = Settings> {
     })
 }
 
-/// Any view at all: the parts need not fit each other.
-fn any_view() -> impl Strategy<Value = View> {
+/// Any view at all, and how many pages to count in it: the parts need not fit each other.
+fn any_view() -> impl Strategy<Value = (View, u64)> {
     let bytes = || prop_oneof![Just(0), 0..64 * MIB, 0..1_u64 << 44];
     let pool =
         (bytes(), bytes(), bytes(), bytes()).prop_map(|(capacity, used, resident, waste)| Pool {
@@ -43,14 +43,21 @@ fn any_view() -> impl Strategy<Value = View> {
     let times = (0..1_u64 << 44, 0..1_u64 << 40);
     (times, pool, proptest::option::of(spill), machine, since, 0..400_u64).prop_map(
         |((now_ms, age_tick), pool, spill, machine, since, pages)| {
-            let mut view =
-                View { now_ms, age_tick, pool, spill, machine, since, ..View::default() };
-            let mut random = Random(pages);
-            (0..=pages).for_each(|_| view.slots.clear());
-            (0..pages).for_each(|_| view.slots.add(&any_page(&mut random)));
-            view
+            let view = View { now_ms, age_tick, pool, spill, machine, since, ..View::default() };
+            (view, pages)
         },
     )
+}
+
+/// Views with their pages, each counted afresh.
+fn counted(views: Vec<(View, u64)>) -> impl Iterator<Item = View> {
+    let mut slots = Histogram::default();
+    views.into_iter().map(move |(view, pages)| {
+        slots.clear();
+        let mut random = Random(pages);
+        (0..pages).for_each(|_| slots.add(&any_page(&mut random)));
+        View { slots: slots.clone(), ..view }
+    })
 }
 
 fn any_page(random: &mut Random) -> Page {
@@ -94,7 +101,7 @@ proptest! {
         let step_ms = settings.time.step_ms;
         let mut policy = Policy::new(settings).expect("settings agree");
         let mut random = Random(seed);
-        for view in views {
+        for view in counted(views) {
             let plan = policy.tick(&view);
             let pool = &view.pool;
             let unused = pool.capacity_bytes.saturating_sub(pool.resident_bytes);
@@ -126,7 +133,7 @@ proptest! {
     ) {
         let policy = || Policy::new(settings.clone()).expect("settings agree");
         let (mut one, mut two) = (policy(), policy());
-        for view in views {
+        for view in counted(views) {
             let plan = one.tick(&view);
             prop_assert_eq!(plan, two.tick(&view));
             let mut random = Random(seed);
@@ -205,7 +212,7 @@ proptest! {
         let settings = Settings { pressure: tight(), ..settings };
         let step_ms = settings.time.step_ms;
         let mut policy = Policy::new(settings).expect("settings agree");
-        for (i, mut view) in views.into_iter().enumerate() {
+        for (i, mut view) in counted(views).enumerate() {
             view.now_ms = (i as u64 + 1) * step_ms;
             view.machine.full_permille = full;
             view.since.stored_bytes = view.since.stored_bytes.min(arrives);
