@@ -1,11 +1,13 @@
 //! The dictionaries that pages in the store were compressed with: at most three alive.
 //!
-//! Readers pin the dictionary of an object while they hold the slot's lock, by a shared lock that
-//! is only ever tried, and keep it until they have decompressed. That never fails and never waits,
-//! because the exclusive lock, tried as well, is only asked for where no slot names the dictionary:
-//! before the first does, or when the count of objects made with it has come down to zero and new
-//! pages use another. Nobody names it anew after that: who publishes an object counts it first,
-//! holding a pin. A pin is two atomic operations and no memory.
+//! Readers pin the dictionary of an object while they hold the slot's lock, by a shared lock, and
+//! keep it until they have decompressed. That is two atomic operations and no memory. The exclusive
+//! lock is only tried, never waited for, so that it never keeps readers out; and only where no slot
+//! names the dictionary, before the first does or when the count of objects made with it has come
+//! down to zero and new ones use another; and nothing is freed under it. Who publishes an object
+//! counts it first, holding a pin. So a reader finds the shared lock free unless one background
+//! thread looks for unused dictionaries while another one still uses an old one, which the daemon
+//! has not; then it waits for the moment of that look.
 
 use super::Store;
 use crate::codec::Dictionary;
@@ -13,7 +15,7 @@ use crate::stats::QueueStats;
 use crate::units::DictionaryVersion;
 use crossbeam::utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{RwLock, RwLockReadGuard, TryLockError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 const VERSIONS: usize = DictionaryVersion::MAX as usize;
 
@@ -53,15 +55,13 @@ impl Dictionaries {
         self.current.load(Ordering::Acquire) >> 2
     }
 
-    /// Keeps a version's dictionary where it is. `None` if there is none. Does not wait.
+    /// Keeps a version's dictionary where it is. `None` if there is none. Does not allocate, nor
+    /// wait but as the head of this file says.
     #[inline]
     pub(super) fn pin(&self, version: DictionaryVersion) -> Option<Pin<'_>> {
-        let pin = match self.versions[version.index()?].installed.try_read() {
-            Ok(pin) => pin,
-            // Nothing that holds it exclusively can leave it half done.
-            Err(TryLockError::Poisoned(error)) => error.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        // Nothing that holds it exclusively can leave it half done.
+        let installed = &self.versions[version.index()?].installed;
+        let pin = installed.read().unwrap_or_else(PoisonError::into_inner);
         pin.is_some().then_some(pin)
     }
 
@@ -103,6 +103,9 @@ impl Store {
         for step in 1..=VERSIONS as u64 {
             let number = ((seen & 3) + step - 1) % VERSIONS as u64 + 1;
             let version = &all.versions[number as usize - 1];
+            if number == seen & 3 || version.objects.load(Ordering::Acquire) > 0 {
+                continue;
+            }
             let Ok(mut place) = version.installed.try_write() else { continue };
             if place.is_some() {
                 continue;
@@ -127,9 +130,10 @@ impl Store {
             }
             let Ok(mut place) = version.installed.try_write() else { continue };
             // Again, now that nobody can count one in.
-            if version.objects.load(Ordering::Acquire) == 0 && place.take().is_some() {
-                retired += 1;
-            }
+            let unused = version.objects.load(Ordering::Acquire) == 0;
+            let old = if unused { place.take() } else { None };
+            drop(place);
+            retired += u32::from(old.is_some());
         }
         stats.dictionaries_retired.add(retired.into());
         retired

@@ -14,8 +14,7 @@
 //! what goes with dictionaries) are for background threads: some of them allocate or wait for the
 //! kernel, and say so.
 //!
-//! A dictionary is pinned under a slot's lock, which is no second lock: it is tried, never waited
-//! for (see `dictionaries`).
+//! A dictionary is pinned under a slot's lock: the one exception, argued in `dictionaries`.
 
 mod check;
 mod compact;

@@ -3,7 +3,7 @@
 
 use super::{Recompressed, Store};
 use crate::codec::{DenseStream, Dictionary};
-use crate::limits::{DICTIONARY_SAMPLES, DICTIONARY_WATCH_PAGES, SLAB_BYTES};
+use crate::limits::{DICTIONARY_SAMPLES, DICTIONARY_WATCH_PAGES};
 use crate::units::{Page, SlotIndex};
 
 /// Steps through the table in an order that has nothing to do with how slots are handed out: by the
@@ -56,7 +56,7 @@ impl Trainer {
                 return true;
             }
             self.position = self.position.wrapping_add(STRIDE);
-            let index = u128::from(self.position) * store.slots() as u128 >> u64::BITS;
+            let index = (u128::from(self.position) * store.slots() as u128) >> u64::BITS;
             let slot = SlotIndex(index as u32);
             if store.glance(slot).0.object().is_some()
                 && let Ok(Some(_)) = store.fetch(slot, dense)
@@ -101,8 +101,6 @@ impl Trainer {
         }
     }
 }
-
-const _: () = assert!(DICTIONARY_SAMPLES * size_of::<Page>() > 16 * SLAB_BYTES);
 
 #[cfg(test)]
 mod tests {
