@@ -75,6 +75,13 @@ pub const NAME_LEN_MAX: usize = 32;
 /// Bytes in a slab. With 64 KiB a set of 64 MiB costs 5 % more, in half-filled slabs; with 16 KiB
 /// one of 1 GiB costs 2 % more, in rounding (bench/NOTES.md, "Pool geometry").
 pub const SLAB_BYTES: usize = 32 << 10;
+/// Bytes of a dictionary. Twice as much saves 1 % more and takes that back in its own memory while
+/// less than 256 MiB are stored (bench/NOTES.md, "Dictionaries").
+pub const DICTIONARY_BYTES: usize = 64 << 10;
+/// Pages that a dictionary is trained on: 4 MiB while it is. Four times as many save nothing.
+pub const DICTIONARY_SAMPLES: usize = 1024;
+/// Pages whose sizes tell how good a dictionary is.
+pub const DICTIONARY_WATCH_PAGES: u64 = 4096;
 /// Smallest distance between size classes: with 16 a set of 64 MiB costs 3 % more, in half-filled
 /// slabs, and one of 1 GiB the same (bench/NOTES.md).
 pub const CLASS_STEP_BYTES: usize = 32;

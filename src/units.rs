@@ -32,6 +32,37 @@ impl SlotIndex {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BufferPage(pub u32);
 
+/// Number of a dictionary: 1 to [`DictionaryVersion::MAX`], or none. Numbers are used again once
+/// nothing is left that was made with the old dictionary of that number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DictionaryVersion(u8);
+
+impl DictionaryVersion {
+    /// No dictionary.
+    pub const NONE: Self = Self(0);
+    /// The highest number: a slot entry has two bits for it.
+    pub const MAX: u8 = 3;
+
+    /// The version of this number, 0 for none. Panics beyond [`DictionaryVersion::MAX`].
+    #[inline]
+    pub const fn new(number: u8) -> Self {
+        assert!(number <= Self::MAX, "a dictionary version has two bits");
+        Self(number)
+    }
+
+    /// The number, 0 for none.
+    #[inline]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Position among the versions that are dictionaries.
+    #[inline]
+    pub const fn index(self) -> Option<usize> {
+        (self.0 as usize).checked_sub(1)
+    }
+}
+
 /// Number of a ublk hardware queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u16);

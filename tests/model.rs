@@ -5,13 +5,14 @@ use proptest::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
-use uswap::codec::Stream;
+use uswap::codec::{Dictionary, Stream};
 use uswap::error::IoError;
 use uswap::limits::SLAB_BYTES;
 use uswap::stats::{QueueStats, Stats};
-use uswap::store::{Store, StoreCodec};
+use uswap::store::{CheckReport, Recompressed, Recompressor, Store, StoreCodec};
 use uswap::sys::buffers::{BufferArea, CHUNK_PAGES, IoBuf, Search};
 use uswap::sys::map::{Arena, Words};
+use uswap::table::{Entry, Touch};
 use uswap::units::{PAGE_SIZE, Page, QueueId, SlotIndex};
 
 const SLOTS: u32 = 96;
@@ -63,6 +64,13 @@ enum Step {
     Read { slot: u32 },
     Discard { first: u32, count: u32 },
     WriteZeroes { first: u32, count: u32 },
+    Tick,
+    HoldBack { slot: u32 },
+    Compact,
+    Recompress { first: u32, count: u32 },
+    Train,
+    GiveBack { slabs: u64 },
+    Grow { slabs: u64 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -83,7 +91,14 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (slot.clone(), word).prop_map(|(slot, word)| Step::WriteSame { slot, word }),
         4 => slot.clone().prop_map(|slot| Step::Read { slot }),
         1 => (slot.clone(), 0..20u32).prop_map(|(first, count)| Step::Discard { first, count }),
-        1 => (slot, 0..4u32).prop_map(|(first, count)| Step::WriteZeroes { first, count }),
+        1 => (slot.clone(), 0..4u32).prop_map(|(first, count)| Step::WriteZeroes { first, count }),
+        1 => Just(Step::Tick),
+        1 => slot.prop_map(|slot| Step::HoldBack { slot }),
+        3 => Just(Step::Compact),
+        4 => (0..SLOTS, 1..20u32).prop_map(|(first, count)| Step::Recompress { first, count }),
+        1 => Just(Step::Train),
+        1 => (1..4u64).prop_map(|slabs| Step::GiveBack { slabs }),
+        1 => (1..4u64).prop_map(|slabs| Step::Grow { slabs }),
     ]
 }
 
@@ -95,6 +110,7 @@ struct Pair {
     staged: VecDeque<(SlotIndex, IoBuf)>,
     stream: Stream,
     stats: QueueStats,
+    hand: Hand,
 }
 
 impl Pair {
@@ -164,7 +180,37 @@ impl Pair {
                 let result = self.store.write_zeroes(SlotIndex(first), count, &self.stats);
                 self.empty(first, count, result);
             }
+            Step::Tick => self.store.advance_tick(),
+            Step::HoldBack { slot } => {
+                let held = hold_back(&self.store, SlotIndex(slot));
+                assert!(held.is_none_or(|held| held == self.store.glance(SlotIndex(slot))));
+            }
+            Step::Compact => self.compact(),
+            Step::Recompress { first, count } => {
+                for slot in first..(first + count).min(SLOTS) {
+                    self.hand.recompress(&self.store, SlotIndex(slot), &self.stats);
+                }
+            }
+            Step::Train => self.hand.train(&self.store, &self.stats),
+            Step::GiveBack { slabs } => {
+                let bytes = slabs * SLAB_BYTES as u64;
+                self.store.give_back(0, bytes, &self.stats).expect("files can have holes");
+            }
+            Step::Grow { slabs } => {
+                self.store.pool().grow(slabs * SLAB_BYTES as u64).expect("memory");
+            }
         }
+    }
+
+    /// A step of compaction frees a slab, since nobody else is at work, and moves nothing away from
+    /// where it is found.
+    fn compact(&mut self) {
+        let before = self.store.pool_usage();
+        let Some(moved) = self.store.compact_step(&self.stats) else { return };
+        let after = self.store.pool_usage();
+        assert_eq!((moved.slabs_freed, after.slabs_used), (1, before.slabs_used - 1));
+        assert_eq!((after.objects, after.object_bytes), (before.objects, before.object_bytes));
+        assert!(moved.objects > 0);
     }
 
     fn finish(mut self) {
@@ -182,17 +228,59 @@ impl Pair {
     }
 }
 
-/// Same-filled, lz4, zstd and uncompressed slots.
-fn stored_slots(stats: &QueueStats) -> [u64; 4] {
-    [&stats.slots_same, &stats.slots_lz4, &stats.slots_zstd, &stats.slots_huge].map(|c| c.get())
+/// A background thread's compressor and trainer.
+#[derive(Default)]
+struct Hand {
+    recompressor: Option<Recompressor>,
+    trained: u64,
+}
+
+impl Hand {
+    /// The next dictionary, of pages like those in the store.
+    fn train(&mut self, store: &Store, stats: &QueueStats) {
+        self.trained += 1;
+        let samples: Vec<Page> =
+            (0..40).map(|i| page(self.trained << 8 | i, (i as usize * 50).min(1500))).collect();
+        let dictionary = Dictionary::train_to(&samples, 4096).expect("periods in common");
+        let (alive, _) = store.dictionaries_alive();
+        match store.install(dictionary, stats) {
+            Some(_) => assert!(alive < 3),
+            None => {
+                let (_, objects) = store.oldest_dictionary().expect("all numbers are taken");
+                let retired = store.retire_dictionaries(stats);
+                assert!(objects > 0 || retired > 0, "an unused dictionary goes");
+            }
+        }
+    }
+
+    fn recompress(&mut self, store: &Store, slot: SlotIndex, stats: &QueueStats) -> Recompressed {
+        self.recompressor.take_if(|recompressor| recompressor.is_outdated(store));
+        let recompressor =
+            self.recompressor.get_or_insert_with(|| Recompressor::new(store).expect("memory"));
+        store.recompress(slot, recompressor, stats)
+    }
+}
+
+/// What a hand that goes over the table does with old touches. Whether it did.
+fn hold_back(store: &Store, slot: SlotIndex) -> Option<(Entry, Touch)> {
+    let (entry, touch) = store.glance(slot);
+    let held = Touch { stamp: store.tick().wrapping_sub(Touch::AGE_MAX), ..touch };
+    (entry != Entry::Empty && store.retouch(slot, (entry, touch), held)).then_some((entry, held))
+}
+
+/// Same-filled, lz4, zstd, dense and uncompressed slots.
+fn stored_slots(stats: &QueueStats) -> [u64; 5] {
+    let QueueStats { slots_same, slots_lz4, slots_zstd, slots_dense, slots_huge, .. } = stats;
+    [slots_same, slots_lz4, slots_zstd, slots_dense, slots_huge].map(|c| c.get())
 }
 
 /// The table, the pool and the counters tell the same.
 fn agree<'a>(store: &Store, stats: impl IntoIterator<Item = &'a QueueStats>) {
     let report = store.check().expect("a consistent store");
-    let found = [report.slots_same, report.slots_lz4, report.slots_zstd, report.slots_huge];
+    let CheckReport { slots_same, slots_lz4, slots_zstd, slots_dense, slots_huge, .. } = report;
+    let found = [slots_same, slots_lz4, slots_zstd, slots_dense, slots_huge];
     let found = [&found[..], &[report.slots_staged, report.stored_bytes]].concat();
-    let mut counted = [0u64; 6];
+    let mut counted = [0u64; 7];
     for s in stats {
         let staged = [s.slots_staged.get(), s.stored_bytes.get()];
         let changes = stored_slots(s).into_iter().chain(staged);
@@ -223,6 +311,7 @@ proptest! {
             staged: VecDeque::new(),
             stream: Stream::new(),
             stats: QueueStats::default(),
+            hand: Hand::default(),
         };
         steps.into_iter().for_each(|step| pair.apply(step));
         pair.finish();
@@ -317,7 +406,7 @@ impl Writer<'_> {
 
 fn threads_read_each_other(slabs: usize, codec: StoreCodec) {
     let (store, mut buffers) = store_and_buffers(slabs, codec, 4 * THREADS as usize);
-    let stats = Stats::new(THREADS as u16 + 1, 0);
+    let stats = Stats::new(THREADS as u16 + 1, 1);
     let running = AtomicBool::new(true);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -328,6 +417,26 @@ fn threads_read_each_other(slabs: usize, codec: StoreCodec) {
             let writer = Writer { store, stats, stream, fresh, staged: VecDeque::new() };
             scope.spawn(move || writer.run(thread, running));
         }
+        // What a background thread does, in the way of everybody.
+        let (store, hand, running) = (&store, stats.helper(0), &running);
+        scope.spawn(move || {
+            let (mut slot, mut worker) = (0, Hand::default());
+            while running.load(Ordering::Relaxed) {
+                store.compact_step(hand);
+                worker.recompress(store, SlotIndex(slot), hand);
+                if slot == 0 {
+                    worker.train(store, hand);
+                    store.retire_dictionaries(hand);
+                }
+                hold_back(store, SlotIndex(slot));
+                slot = (slot + 7) % SLOTS;
+                if slot % 5 == 0 {
+                    store.advance_tick();
+                    store.give_back(0, SLAB_BYTES as u64, hand).expect("files can have holes");
+                    store.pool().grow(SLAB_BYTES as u64).expect("memory");
+                }
+            }
+        });
         // The first thread's slots over and over, so that readers and the writer meet on one slot.
         let reader = stats.queue(QueueId(THREADS as u16));
         let (mut stream, mut page) = (Stream::new(), [0; PAGE_SIZE]);
@@ -338,7 +447,9 @@ fn threads_read_each_other(slabs: usize, codec: StoreCodec) {
             }
         }
     });
-    agree(&store, (0..=THREADS as u16).map(|q| stats.queue(QueueId(q))));
+    assert!(stats.helper(0).recompressed_pages.get() > 0, "nothing was recompressed");
+    let threads = (0..=THREADS as u16).map(|q| stats.queue(QueueId(q)));
+    agree(&store, threads.chain([stats.helper(0)]));
 }
 
 #[test]

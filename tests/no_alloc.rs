@@ -1,12 +1,12 @@
 //! After start nothing on the data path uses the heap: when memory is gone, an allocation here
 //! waits for reclaim, and reclaim waits for us.
 
-use uswap::codec::Stream;
 use uswap::codec::zstd::Zstd;
+use uswap::codec::{Dictionary, Stream};
 use uswap::error::IoError;
 use uswap::limits::SLAB_BYTES;
 use uswap::stats::QueueStats;
-use uswap::store::{Store, StoreCodec};
+use uswap::store::{Recompressed, Recompressor, Store, StoreCodec};
 use uswap::sys::heap::{Heap, seal_thread, sealed_calls, unseal_thread};
 use uswap::sys::map::{Arena, Words};
 use uswap::units::{PAGE_SIZE, Page, SlotIndex};
@@ -54,6 +54,7 @@ fn page(seed: u64) -> Page {
 fn no_verb_of_the_store_touches_the_heap() {
     assert!(heap_calls(|| drop(std::hint::black_box(Box::new(1)))) >= 2, "the count counts");
     assert!(heap_calls(|| std::mem::forget(Zstd::new())) >= 2, "the count counts calls from C");
+    reads_of_dense_pages();
     for codec in [StoreCodec::Lz4, StoreCodec::Zstd] {
         let stats = every_verb(codec);
         let (written, read) = match codec {
@@ -95,4 +96,38 @@ fn every_verb(codec: StoreCodec) -> QueueStats {
     });
     assert_eq!(calls, 0, "{codec:?}");
     stats
+}
+
+/// What a queue thread does with pages that a background thread has recompressed: made with one
+/// dictionary and another, read, overwritten and discarded; and compaction, which is no queue
+/// thread's but does not allocate either.
+fn reads_of_dense_pages() {
+    let (store, stats, mut stream) = (store(StoreCodec::Lz4), QueueStats::default(), Stream::new());
+    // Compressible ones only.
+    let page = |slot: u32| page(u64::from(slot) * 12 + 3);
+    for slot in 0..SLOTS {
+        store.write(SlotIndex(slot), &page(slot), &mut stream, &stats).expect("room");
+    }
+    for half in 0..2 {
+        let samples: Vec<Page> = (0..200).map(|i| page(i * 2 + half)).collect();
+        let dictionary = Dictionary::train_to(&samples, 8 << 10).expect("zeros in common");
+        store.install(dictionary, &stats).expect("a free number");
+        let mut recompressor = Recompressor::new(&store).expect("memory");
+        for slot in (half * SLOTS / 2..(half + 1) * SLOTS / 2).map(SlotIndex) {
+            let done = store.recompress(slot, &mut recompressor, &stats);
+            assert!(matches!(done, Recompressed::Denser { .. }), "{slot:?}: {done:?}");
+        }
+    }
+    let mut back = [0; PAGE_SIZE];
+    let calls = heap_calls(|| {
+        for slot in 0..SLOTS {
+            store.read(SlotIndex(slot), &mut back, &mut stream, &stats).expect("readable");
+            assert!(back == page(slot), "slot {slot}");
+        }
+        store.write(SlotIndex(3), &page(4), &mut stream, &stats).expect("room");
+        store.discard(SlotIndex(8), 40, &stats).expect("in range");
+        while store.compact_step(&stats).is_some() {}
+    });
+    assert_eq!(stats.read_dense_pages.get(), u64::from(SLOTS));
+    assert_eq!(calls, 0, "dense pages");
 }

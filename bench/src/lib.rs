@@ -14,6 +14,7 @@ pub mod statistics;
 pub mod swap;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod zsmalloc;
 
 /// How a program ends: its exit code, after an error has been told in a line.
 pub fn exit(name: &str, result: StartResult<()>) -> ExitCode {

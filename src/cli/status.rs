@@ -83,9 +83,11 @@ fn text(status: &protocol::Status) -> String {
     row("slot table", human(memory.table_bytes));
     row("buffers", human(memory.buffer_bytes));
     row("resident", human(memory.resident_bytes));
-    let PageCounts { lz4, zstd, huge, same, staged, .. } = pages;
-    let kinds = format!("{lz4} lz4, {zstd} zstd, {huge} huge, {same} same-filled, {staged} staged");
-    row("pages", format!("{} stored: {kinds}", pages.stored));
+    let PageCounts { lz4, zstd, dense, huge, same, staged, .. } = pages;
+    let kinds = format!("{lz4} lz4, {zstd} zstd, {dense} dense, {huge} huge");
+    row("pages", format!("{} stored: {kinds}, {same} same-filled, {staged} staged", pages.stored));
+    let (alive, bytes) = (memory.dictionaries, human(memory.dictionary_bytes));
+    row("dictionaries", format!("{alive} in {bytes}"));
     let data = data_bytes(status);
     row("data", format!("{} in {}, ratio {}", human(data), human(used), ratio(data, used)));
     row("memory locked", yes(safety.memory_locked));

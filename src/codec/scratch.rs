@@ -1,5 +1,6 @@
 //! A stream: what one thread needs to compress and decompress.
 
+use super::dictionary::Dictionary;
 use super::lz4::{Lz4, OUTPUT_BYTES};
 use super::zstd::Zstd;
 use crate::error::IoError;
@@ -52,6 +53,24 @@ impl Stream {
     /// [`IoError::Corrupt`] as [`Zstd::decompress`] says.
     pub fn decompress_zstd(&mut self, len: usize, page: &mut Page) -> Result<(), IoError> {
         self.zstd.decompress(&self.object[..len], page)
+    }
+}
+
+impl Stream {
+    /// The same for an object made with a dictionary.
+    pub fn decompress_dense(
+        &mut self,
+        len: usize,
+        dictionary: &Dictionary,
+        page: &mut Page,
+    ) -> Result<(), IoError> {
+        self.zstd.decompress_with(&self.object[..len], dictionary, page)
+    }
+
+    /// Memory it takes, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        // The table of lz4 takes 16 KiB.
+        self.zstd.bytes() + (16 << 10) + OUTPUT_BYTES + PAGE_SIZE
     }
 }
 

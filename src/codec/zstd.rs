@@ -1,4 +1,4 @@
-//! zstd in frames of one page, without a dictionary.
+//! zstd in frames of one page.
 //!
 //! A frame here has no magic number, no checksum and no content size: a slot entry says that it is
 //! zstd and how long it is, and what it holds is a page. That leaves 5 bytes of headers.
@@ -7,6 +7,7 @@
 //! a sealed thread would count like any other. It takes all of it when a context is used first;
 //! every page after that has the same size and parameters and needs the same memory.
 
+use super::dictionary::Dictionary;
 use crate::error::IoError;
 use crate::units::{PAGE_SIZE, Page};
 use std::fmt;
@@ -32,15 +33,7 @@ impl Zstd {
     /// Panics without memory and if the library does not know the level.
     pub fn with_level(level: i32) -> Self {
         let (mut compressor, mut decompressor) = (CCtx::create(), DCtx::create());
-        for parameter in [
-            CParameter::CompressionLevel(level),
-            CParameter::Format(FrameFormat::Magicless),
-            CParameter::ContentSizeFlag(false),
-            CParameter::ChecksumFlag(false),
-            CParameter::DictIdFlag(false),
-        ] {
-            compressor.set_parameter(parameter).expect("a parameter that zstd knows");
-        }
+        set_up(&mut compressor, level);
         decompressor
             .set_parameter(DParameter::Format(FrameFormat::Magicless))
             .expect("a parameter that zstd knows");
@@ -75,9 +68,37 @@ impl Zstd {
         }
     }
 
+    /// The same for an object that was compressed with a dictionary. Another one than that gives an
+    /// error or a wrong page.
+    pub fn decompress_with(
+        &mut self,
+        object: &[u8],
+        dictionary: &Dictionary,
+        page: &mut Page,
+    ) -> Result<(), IoError> {
+        let page = page.as_mut_slice();
+        match self.decompressor.decompress_using_ddict(page, object, dictionary.prepared()) {
+            Ok(PAGE_SIZE) => Ok(()),
+            Ok(_) | Err(_) => Err(IoError::Corrupt),
+        }
+    }
+
     /// Bytes that the contexts take.
     pub fn bytes(&self) -> usize {
         self.compressor.sizeof() + self.decompressor.sizeof()
+    }
+}
+
+/// Level and frame format.
+pub(super) fn set_up(compressor: &mut CCtx<'_>, level: i32) {
+    for parameter in [
+        CParameter::CompressionLevel(level),
+        CParameter::Format(FrameFormat::Magicless),
+        CParameter::ContentSizeFlag(false),
+        CParameter::ChecksumFlag(false),
+        CParameter::DictIdFlag(false),
+    ] {
+        compressor.set_parameter(parameter).expect("a parameter that zstd knows");
     }
 }
 

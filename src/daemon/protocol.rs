@@ -148,6 +148,12 @@ pub struct MemoryUse {
     pub pool_growth_failures: u64,
     /// The pool's own bookkeeping, on the heap.
     pub bookkeeping_bytes: u64,
+    /// Dictionaries alive.
+    #[serde(default)]
+    pub dictionaries: u32,
+    /// What they take.
+    #[serde(default)]
+    pub dictionary_bytes: u64,
     /// Slot table, resident.
     pub table_bytes: u64,
     /// Request buffers, resident.
@@ -168,6 +174,9 @@ pub struct PageCounts {
     /// Of these, zstd objects.
     #[serde(default)]
     pub zstd: u64,
+    /// Of these, zstd objects made with a dictionary.
+    #[serde(default)]
+    pub dense: u64,
     /// Of these, uncompressed.
     pub huge: u64,
     /// Of these, staged: committed and not yet compressed.

@@ -117,8 +117,8 @@ impl State {
 /// Maps the arena; its reserve is resident, the rest comes into being when the pool grows.
 fn map_arena(file: &fs::File, pool: u64, locked: bool) -> io::Result<Arena> {
     let map = || Arena::sparse(file, pool as usize);
-    let arena = if locked { guard::lock_on_fault(map)? } else { map()? };
-    arena.populate(RESERVE_HIGH_BYTES as usize)?;
+    let mut arena = if locked { guard::lock_on_fault(map)? } else { map()? };
+    arena.prepare(RESERVE_HIGH_BYTES as usize)?;
     Ok(arena)
 }
 

@@ -118,6 +118,7 @@ impl Sources<'_> {
     fn memory(&self) -> MemoryUse {
         let store = self.state.store.as_ref();
         let usage = store.map(Store::pool_usage).unwrap_or_default();
+        let (dictionaries, dictionary_bytes) = store.map_or((0, 0), Store::dictionaries_alive);
         MemoryUse {
             pool_bytes: store.map_or(0, |s| s.pool().capacity_bytes()),
             pool_resident_bytes: usage.slabs * SLAB_BYTES as u64,
@@ -126,6 +127,8 @@ impl Sources<'_> {
             pool_level: self.pool_level.to_owned(),
             pool_growth_failures: self.growth.failures.get(),
             bookkeeping_bytes: usage.bookkeeping_bytes,
+            dictionaries,
+            dictionary_bytes,
             table_bytes: self.state.table_bytes,
             buffer_bytes: self.state.buffer_bytes,
             resident_bytes: resident_bytes().unwrap_or(0),
@@ -146,10 +149,11 @@ fn times(stats: &Stats) -> BTreeMap<String, TimeUse> {
 
 fn pages(counters: &BTreeMap<String, u64>) -> PageCounts {
     let count = |name: &str| counters.get(name).copied().unwrap_or(0);
-    let [same, lz4, zstd, huge, staged] =
-        ["same", "lz4", "zstd", "huge", "staged"].map(|kind| count(&format!("slots_{kind}")));
-    let stored = [same, lz4, zstd, huge, staged].into_iter().fold(0, u64::wrapping_add);
-    PageCounts { stored, same, lz4, zstd, huge, staged, data_bytes: count("stored_bytes") }
+    let kinds = ["same", "lz4", "zstd", "dense", "huge", "staged"];
+    let found = kinds.map(|kind| count(&format!("slots_{kind}")));
+    let [same, lz4, zstd, dense, huge, staged] = found;
+    let stored = found.into_iter().fold(0, u64::wrapping_add);
+    PageCounts { stored, same, lz4, zstd, dense, huge, staged, data_bytes: count("stored_bytes") }
 }
 
 fn read_trimmed(path: &str) -> String {

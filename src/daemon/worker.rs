@@ -229,6 +229,7 @@ fn times_of(from: ReadFrom, stats: &QueueStats) -> &Histogram {
         ReadFrom::Same => &stats.times.read_same,
         ReadFrom::Lz4 => &stats.times.read_lz4,
         ReadFrom::Zstd => &stats.times.read_zstd,
+        ReadFrom::Dense => &stats.times.read_dense,
         ReadFrom::Huge => &stats.times.read_huge,
         ReadFrom::Staged => &stats.times.read_staged,
     }

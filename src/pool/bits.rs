@@ -111,6 +111,28 @@ impl SlabSet {
             }
             index = index * 64 + word.trailing_zeros() as usize;
         }
+        self.clear(index);
+        Some(index)
+    }
+
+    /// The highest number. Numbers that may be given back are looked for from there.
+    pub(super) fn last(&self) -> Option<usize> {
+        let mut index = 0;
+        for level in self.levels.iter().rev() {
+            let word = *level.get(index)?;
+            index = index * 64 + word.checked_ilog2()? as usize;
+        }
+        Some(index)
+    }
+
+    /// Takes a number out. Panics if it is not in the set.
+    pub(super) fn take(&mut self, index: usize) {
+        assert!(self.contains(index), "slab {index} is not in the set");
+        self.clear(index);
+    }
+
+    #[inline]
+    fn clear(&mut self, index: usize) {
         let mut at = index;
         for level in &mut self.levels {
             level[at / 64] &= !(1 << (at % 64));
@@ -119,7 +141,6 @@ impl SlabSet {
             }
             at /= 64;
         }
-        Some(index)
     }
 
     /// Puts a number back. Panics if it is in the set.
@@ -167,10 +188,13 @@ mod tests {
                 let index = usize::from(pick) % count;
                 if take {
                     prop_assert_eq!(set.take_first(), model.pop_first());
+                } else if model.remove(&index) {
+                    set.take(index);
                 } else if model.insert(index) {
                     set.put(index);
                 }
                 prop_assert_eq!(set.contains(index), model.contains(&index));
+                prop_assert_eq!(set.last(), model.last().copied());
             }
         }
     }

@@ -78,6 +78,11 @@ impl Class {
         Self(FITS[(len + OBJECT_HEADER_BYTES).div_ceil(Location::UNIT)])
     }
 
+    /// All classes, smallest first.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..CLASSES as u8).map(Self)
+    }
+
     /// Position among the classes.
     #[inline]
     pub(super) const fn index(self) -> usize {

@@ -8,15 +8,24 @@
 //!   and free slabs are private memory, made at start and rebuildable from the slot table: an entry
 //!   gives location and length, and the length its size class. (An object of a larger class than
 //!   its length asks for shows by its neighbours; it is only ever made when no slab is free.)
+//! - *Residency.* Only slabs that are resident are free or used. A slab that is given back is taken
+//!   out of the free ones first, under the lock; the kernel gets its memory without the lock; only
+//!   then may growth ask for it again. Queue threads never meet a slab in between.
+//! - *Headers.* Compressed objects begin with their slot's number, written and read as one atomic
+//!   word because compaction looks at objects that others may just be making. What it finds is a
+//!   guess until the slot's entry, under its lock, names the object.
 //! - *Locking.* One mutex, held for tens of nanoseconds, no lock taken inside. Bytes are copied
 //!   without it.
 //! - *Size.* A location is 16-byte units, see [`Location`]; sizes and their reasons are in
 //!   `limits`.
 
 mod bits;
+mod breathe;
 mod class;
+mod compact;
 mod slabs;
 
+pub use compact::Emptying;
 pub use slabs::PoolUsage;
 
 use crate::error::IoError;
@@ -26,7 +35,6 @@ use crate::units::{Location, PAGE_SIZE, SlotIndex};
 use bits::SlabBits;
 use class::Class;
 use slabs::{Slabs, huge_index};
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -48,28 +56,14 @@ impl Pool {
     pub fn new(arena: Arena) -> Self {
         let count = arena.len() / SLAB_BYTES;
         let bits = (0..count).map(|_| SlabBits::default()).collect();
-        let slabs = Mutex::new(Slabs::new(count));
-        let pool = Self { arena, bits, slabs, free: AtomicU64::new(0), there: AtomicU64::new(0) };
-        pool.add_resident();
-        pool
-    }
-
-    /// Makes up to `bytes` more of the arena resident and adds them; `false` if all of it is.
-    /// Blocks while the kernel finds the memory, without the lock: for a thread that may wait.
-    pub fn grow(&self, bytes: u64) -> io::Result<bool> {
-        let have = self.arena.resident();
-        if have / SLAB_BYTES == self.bits.len() {
-            return Ok(false);
+        let mut slabs = Slabs::new(count);
+        if let Some(there) = slabs.take_absent(arena.resident_at_start() / SLAB_BYTES) {
+            slabs.add(there);
         }
-        self.arena.populate(have + bytes as usize)?;
-        self.add_resident();
-        Ok(true)
-    }
-
-    fn add_resident(&self) {
-        let mut slabs = self.slabs();
-        slabs.add(self.arena.resident() / SLAB_BYTES);
-        self.note_free(&slabs);
+        let (free, there) = (AtomicU64::new(0), AtomicU64::new(0));
+        let pool = Self { arena, bits, slabs: Mutex::new(slabs), free, there };
+        pool.note_free(&pool.slabs());
+        pool
     }
 
     /// Bytes that the arena can grow to.
@@ -130,7 +124,7 @@ impl Pool {
             self.arena.copy_in(at.offset(), data);
         } else {
             debug_assert!(data.len() <= HUGE_BYTES);
-            self.arena.copy_in(at.offset(), &slot.0.to_le_bytes());
+            self.arena.set_word(at.offset(), slot.0);
             self.arena.copy_in(at.offset() + OBJECT_HEADER_BYTES, data);
         }
     }
@@ -162,9 +156,13 @@ impl Pool {
             let (slab, index) = huge_index(at);
             return Some(self.bits[slab].owner(index));
         }
-        let mut header = [0; OBJECT_HEADER_BYTES];
-        self.arena.copy_out(at.offset(), &mut header);
-        Some(SlotIndex(u32::from_le_bytes(header)))
+        Some(SlotIndex(self.arena.word(at.offset())))
+    }
+
+    /// Bytes that an object of `len` bytes of data takes, header and rounding included. Panics on
+    /// lengths that [`Pool::alloc`] refuses.
+    pub fn object_bytes(&self, len: usize) -> usize {
+        Class::of(len).bytes()
     }
 
     /// How much is in the pool. Takes the lock.

@@ -4,9 +4,15 @@ use super::bits::{SlabBits, SlabSet};
 use super::class::{CLASSES, Class};
 use crate::limits::SLAB_BYTES;
 use crate::units::Location;
+use std::ops::Range;
 
 /// Fullness groups of a class: by quarters used. Full slabs are in none.
 const GROUPS: usize = 4;
+/// The group of a slab that is being emptied: nobody allocates from it, and it stays open until
+/// [`Slabs::settle`].
+const EMPTYING: usize = GROUPS + 1;
+/// Slabs of a group that are looked at for the emptiest: bounds the time that the lock is held.
+const LOOK_MAX: usize = 16;
 const NONE: u32 = u32::MAX;
 
 /// What is kept about one slab besides its bits. `next` and `prev` link the slabs of one group.
@@ -34,13 +40,23 @@ pub struct PoolUsage {
     pub bookkeeping_bytes: u64,
 }
 
-/// Which slab is whose.
+/// How much of a class is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Share {
+    slabs: u32,
+    used: u32,
+}
+
+/// Which slab is whose. A slab is absent, free, or some class's; while the kernel is asked for its
+/// memory, or given it back, it is none of these and belongs to whoever asks.
 #[derive(Debug)]
 pub(super) struct Slabs {
     slabs: Box<[Slab]>,
     /// First slab of each group of each class.
     heads: [[u32; GROUPS]; CLASSES],
+    shares: [Share; CLASSES],
     free: SlabSet,
+    absent: SlabSet,
     usage: PoolUsage,
 }
 
@@ -64,19 +80,51 @@ impl Slabs {
         assert!(count < NONE as usize, "slab numbers have 32 bits");
         let slab = Slab { next: NONE, prev: NONE, used: 0, class: None, group: 0 };
         let slabs = vec![slab; count].into_boxed_slice();
-        let free = SlabSet::empty(count);
-        let bytes = size_of_val::<[Slab]>(&slabs) + free.bytes() + size_of::<Self>();
+        let (free, mut absent) = (SlabSet::empty(count), SlabSet::empty(count));
+        (0..count).for_each(|slab| absent.put(slab));
+        let bytes = size_of_val::<[Slab]>(&slabs) + 2 * free.bytes() + size_of::<Self>();
         let bytes = bytes + count * size_of::<SlabBits>();
         let usage = PoolUsage { bookkeeping_bytes: bytes as u64, ..PoolUsage::default() };
-        Self { slabs, heads: [[NONE; GROUPS]; CLASSES], free, usage }
+        let (heads, shares) = ([[NONE; GROUPS]; CLASSES], [Share::default(); CLASSES]);
+        Self { slabs, heads, shares, free, absent, usage }
     }
 
-    /// Adds free slabs, up to `count` of them in all.
-    pub(super) fn add(&mut self, count: usize) {
-        for slab in self.usage.slabs as usize..count {
-            self.free.put(slab);
+    /// Takes the lowest absent slabs in a row, at most `max`, to be made resident.
+    pub(super) fn take_absent(&mut self, max: usize) -> Option<Range<usize>> {
+        let first = if max > 0 { self.absent.take_first()? } else { return None };
+        let mut end = first + 1;
+        while end < self.slabs.len() && end - first < max && self.absent.contains(end) {
+            self.absent.take(end);
+            end += 1;
         }
-        self.usage.slabs = self.usage.slabs.max(count as u64);
+        Some(first..end)
+    }
+
+    /// The kernel has these again, or never gave them.
+    pub(super) fn put_absent(&mut self, slabs: Range<usize>) {
+        slabs.for_each(|slab| self.absent.put(slab));
+    }
+
+    /// Takes the highest free slabs in a row, at most `max` and so that `keep` free ones stay, to
+    /// be given back.
+    pub(super) fn take_spare(&mut self, keep: u64, max: usize) -> Option<Range<usize>> {
+        let spare = (self.usage.slabs - self.usage.slabs_used).saturating_sub(keep);
+        let most = max.min(usize::try_from(spare).unwrap_or(usize::MAX));
+        let last = self.free.last().filter(|_| most > 0)?;
+        let mut first = last;
+        self.free.take(last);
+        while first > 0 && last + 1 - first < most && self.free.contains(first - 1) {
+            first -= 1;
+            self.free.take(first);
+        }
+        self.usage.slabs -= (last + 1 - first) as u64;
+        Some(first..last + 1)
+    }
+
+    /// These are resident: free from now on.
+    pub(super) fn add(&mut self, slabs: Range<usize>) {
+        self.usage.slabs += slabs.len() as u64;
+        slabs.for_each(|slab| self.free.put(slab));
     }
 
     /// Takes a free object of `class`, from the fullest slab that has one; failing that from a new
@@ -87,13 +135,25 @@ impl Slabs {
             .fullest(class)
             .or_else(|| self.open(bits, class))
             .or_else(|| class.larger().find_map(|larger| self.fullest(larger)))?;
+        Some(self.take_from(bits, slab))
+    }
+
+    /// The same, only from slabs of the class that are open already.
+    pub(super) fn take_partial(&mut self, bits: &[SlabBits], class: Class) -> Option<Location> {
+        let slab = self.fullest(class)?;
+        Some(self.take_from(bits, slab))
+    }
+
+    #[inline]
+    fn take_from(&mut self, bits: &[SlabBits], slab: usize) -> Location {
         let class = self.slabs[slab].class.expect("a slab in a group has a class");
         let index = bits[slab].take(class.objects());
         self.slabs[slab].used += 1;
+        self.shares[class.index()].used += 1;
         self.regroup(slab, class);
         self.usage.objects += 1;
         self.usage.object_bytes += class.bytes() as u64;
-        Some(Location::from_offset(slab * SLAB_BYTES + index * class.bytes()))
+        Location::from_offset(slab * SLAB_BYTES + index * class.bytes())
     }
 
     /// Gives an object back. Panics if there is none at `at`.
@@ -101,8 +161,12 @@ impl Slabs {
         let (slab, index, class) = self.find(at).expect("freed a location that is no object");
         bits[slab].give(index);
         self.slabs[slab].used -= 1;
+        self.shares[class.index()].used -= 1;
         self.usage.objects -= 1;
         self.usage.object_bytes -= class.bytes() as u64;
+        if usize::from(self.slabs[slab].group) == EMPTYING {
+            return;
+        }
         if self.slabs[slab].used == 0 {
             self.close(slab, class);
         } else {
@@ -124,6 +188,46 @@ impl Slabs {
         self.usage
     }
 
+    /// Picks a slab to empty: of the class with most free room, if its other slabs have room for
+    /// what is in it, the emptiest of the first few. Nobody allocates from it until it is settled.
+    pub(super) fn begin_emptying(&mut self) -> Option<(usize, Class)> {
+        let room = |class: &Class| {
+            let share = self.shares[class.index()];
+            class.objects() * share.slabs as usize - share.used as usize
+        };
+        let class = Class::all()
+            .filter(|class| room(class) >= class.objects())
+            .max_by_key(|class| room(class) * class.bytes())?;
+        let first = *self.heads[class.index()].iter().find(|head| **head != NONE)?;
+        let mut at = first as usize;
+        let mut best = at;
+        for _ in 1..LOOK_MAX {
+            at = match self.slabs[at].next {
+                NONE => break,
+                next => next as usize,
+            };
+            let (found, least) = (self.slabs[at].used, self.slabs[best].used);
+            if found < least || (found == least && at > best) {
+                best = at;
+            }
+        }
+        self.unlink(best, class);
+        self.slabs[best].group = EMPTYING as u8;
+        Some((best, class))
+    }
+
+    /// Ends the emptying of a slab: true if it is free now.
+    pub(super) fn settle(&mut self, slab: usize, class: Class) -> bool {
+        assert_eq!(usize::from(self.slabs[slab].group), EMPTYING, "slab {slab} was not picked");
+        let used = usize::from(self.slabs[slab].used);
+        if used == 0 {
+            self.close(slab, class);
+        } else {
+            self.link(slab, class, used * GROUPS / class.objects());
+        }
+        used == 0
+    }
+
     fn fullest(&self, class: Class) -> Option<usize> {
         let heads = &self.heads[class.index()];
         heads.iter().rev().find(|head| **head != NONE).map(|head| *head as usize)
@@ -134,6 +238,7 @@ impl Slabs {
         bits[slab].clear();
         self.slabs[slab] = Slab { next: NONE, prev: NONE, used: 0, class: Some(class), group: 0 };
         self.link(slab, class, 0);
+        self.shares[class.index()].slabs += 1;
         self.usage.slabs_used += 1;
         Some(slab)
     }
@@ -141,6 +246,7 @@ impl Slabs {
     fn close(&mut self, slab: usize, class: Class) {
         self.unlink(slab, class);
         self.slabs[slab].class = None;
+        self.shares[class.index()].slabs -= 1;
         self.free.put(slab);
         self.usage.slabs_used -= 1;
     }
@@ -169,7 +275,7 @@ impl Slabs {
 
     fn unlink(&mut self, slab: usize, class: Class) {
         let Slab { next, prev, group, .. } = self.slabs[slab];
-        if usize::from(group) == GROUPS {
+        if usize::from(group) >= GROUPS {
             return;
         }
         match prev {
@@ -183,11 +289,17 @@ impl Slabs {
 
     /// Panics unless bits, counts, groups and totals agree.
     pub(super) fn check(&self, bits: &[SlabBits]) {
-        let mut sum = PoolUsage { object_bytes: 0, objects: 0, slabs_used: 0, ..self.usage };
+        let mut sum =
+            PoolUsage { bookkeeping_bytes: self.usage.bookkeeping_bytes, ..<_>::default() };
+        let mut shares = [Share::default(); CLASSES];
         for (i, slab) in self.slabs.iter().enumerate() {
-            let free = slab.class.is_none() && (i as u64) < self.usage.slabs;
-            assert_eq!(free, self.free.contains(i), "slab {i}: free or not");
+            let (free, absent) = (self.free.contains(i), self.absent.contains(i));
+            assert!(!free || !absent, "slab {i}: free and absent");
+            sum.slabs += u64::from(free || slab.class.is_some());
             let Some(class) = slab.class else { continue };
+            assert!(!free && !absent, "slab {i}: used, and free or absent");
+            shares[class.index()].slabs += 1;
+            shares[class.index()].used += u32::from(slab.used);
             let used = usize::from(slab.used);
             assert_eq!(bits[i].used(class.objects()), used);
             assert!(used > 0, "slab {i} is empty and not free");
@@ -197,6 +309,7 @@ impl Slabs {
             sum.object_bytes += (used * class.bytes()) as u64;
         }
         assert_eq!(sum, self.usage, "totals of the pool");
+        assert_eq!(shares, self.shares, "totals of the classes");
         self.check_groups();
     }
 

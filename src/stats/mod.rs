@@ -79,6 +79,8 @@ counters! {
     read_lz4_pages,
     /// Pages read by zstd decompression.
     read_zstd_pages,
+    /// Pages read by zstd decompression with a dictionary.
+    read_dense_pages,
     /// Pages read that were stored uncompressed.
     read_huge_pages,
     /// Pages that could not be read back: damaged object. Any value but zero is a defect.
@@ -109,12 +111,32 @@ counters! {
     slots_lz4,
     /// Change in the number of zstd slots.
     slots_zstd,
+    /// Change in the number of zstd slots made with a dictionary.
+    slots_dense,
     /// Change in the number of uncompressed slots.
     slots_huge,
     /// Change in the number of staged slots.
     slots_staged,
     /// Change in the bytes of page data held in the pool, without headers and rounding.
     stored_bytes,
+    /// Pages compressed again, to smaller objects.
+    recompressed_pages,
+    /// Bytes of the pool that their objects took before.
+    recompressed_from_bytes,
+    /// Bytes of the pool that their objects took after.
+    recompressed_to_bytes,
+    /// Pages that would not have become smaller. They are not tried again with the same dictionary.
+    recompress_useless_pages,
+    /// Dictionaries made from stored pages.
+    dictionaries_trained,
+    /// Dictionaries forgotten because nothing was made with them any more.
+    dictionaries_retired,
+    /// Objects moved by compaction.
+    compacted_objects,
+    /// Slabs emptied by compaction.
+    compacted_slabs,
+    /// Bytes of empty slabs given back to the kernel.
+    given_back_bytes,
     /// Requests that failed because the file or device behind ours did.
     backing_errors,
     /// Transfers that the file or device behind ours carried out in part; the rest was asked again.
@@ -162,6 +184,8 @@ times! {
     read_lz4,
     /// Answering one page by zstd decompression.
     read_zstd,
+    /// Answering one page by zstd decompression with a dictionary.
+    read_dense,
     /// Answering one page that is stored uncompressed.
     read_huge,
     /// Answering one page that is still staged.

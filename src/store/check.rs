@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::table::Entry;
-use crate::units::{Location, PAGE_SIZE, SlotIndex};
+use crate::units::{DictionaryVersion, Location, PAGE_SIZE, SlotIndex};
 use std::collections::HashSet;
 
 /// What a check found in the table. Slots of a kind are in the words of the counters in `stats`.
@@ -14,6 +14,8 @@ pub struct CheckReport {
     pub slots_lz4: u64,
     /// zstd slots.
     pub slots_zstd: u64,
+    /// zstd slots made with a dictionary.
+    pub slots_dense: u64,
     /// Uncompressed slots.
     pub slots_huge: u64,
     /// Staged slots.
@@ -31,23 +33,29 @@ impl Store {
     /// the pool's bookkeeping contradicts itself.
     pub fn check(&self) -> Result<CheckReport, String> {
         let mut report = CheckReport::default();
-        let mut seen = HashSet::new();
+        let (mut seen, mut made_with) = (HashSet::new(), [0; DictionaryVersion::MAX as usize]);
         for index in 0..self.slots() {
             let slot = SlotIndex(index as u32);
             match self.table.peek(slot) {
                 Entry::Empty => {}
                 Entry::Same(_) => report.slots_same += 1,
-                Entry::Lz4 { at, len } => {
+                Entry::Lz4 { at, len, .. } => {
                     self.check_object(slot, at, len.into(), &mut seen)?;
                     report.slots_lz4 += 1;
                     report.stored_bytes += u64::from(len);
                 }
-                Entry::Zstd { at, len } => {
+                Entry::Zstd { at, len, dictionary } => {
                     self.check_object(slot, at, len.into(), &mut seen)?;
-                    report.slots_zstd += 1;
+                    match dictionary.index() {
+                        None => report.slots_zstd += 1,
+                        Some(version) => {
+                            report.slots_dense += 1;
+                            made_with[version] += 1;
+                        }
+                    }
                     report.stored_bytes += u64::from(len);
                 }
-                Entry::Huge { at } => {
+                Entry::Huge { at, .. } => {
                     self.check_object(slot, at, PAGE_SIZE, &mut seen)?;
                     report.slots_huge += 1;
                     report.stored_bytes += PAGE_SIZE as u64;
@@ -55,6 +63,10 @@ impl Store {
                 Entry::Staged { .. } => report.slots_staged += 1,
                 Entry::Unknown => return Err(format!("slot {index}: unknown kind of entry")),
             }
+        }
+        let counted = self.dictionaries.objects();
+        if counted != made_with {
+            return Err(format!("objects by dictionary: {made_with:?}, counted {counted:?}"));
         }
         self.pool.check();
         let objects = self.pool.usage().objects;

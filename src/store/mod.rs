@@ -10,25 +10,38 @@
 //!
 //! No call here allocates, logs, waits for I/O or panics because of what was written or read; all
 //! of them may be called from any thread, each with its own [`Stream`](crate::codec::Stream) and
-//! its own counters.
+//! its own counters. Those that make the store smaller (compact, give back, recompress, train and
+//! what goes with dictionaries) are for background threads: some of them allocate or wait for the
+//! kernel, and say so.
+//!
+//! A dictionary is pinned under a slot's lock: the one exception, argued in `dictionaries`.
 
 mod check;
+mod compact;
+mod dictionaries;
 mod discard;
 mod read;
+mod recompress;
 mod stage;
+mod train;
 mod write;
 
 pub use check::CheckReport;
+pub use compact::Moved;
 pub use read::ReadFrom;
+pub use recompress::{Recompressed, Recompressor};
+pub use train::Trainer;
 
 use crate::pool::{Pool, PoolUsage};
 use crate::stats::{Counter, QueueStats};
 use crate::sys::buffers::BufferArea;
 use crate::sys::map::{Arena, Words};
-use crate::table::{Entry, SlotTable};
-use crate::units::{PAGE_SIZE, SlotIndex};
+use crate::table::{Entry, SlotTable, Touch};
+use crate::units::{DictionaryVersion, PAGE_SIZE, SlotIndex};
+use crossbeam::utils::CachePadded;
+use dictionaries::Dictionaries;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// How pages that are not same-filled are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,10 +61,13 @@ pub struct Store {
     table: SlotTable,
     pool: Pool,
     codec: StoreCodec,
+    dictionaries: Dictionaries,
     /// Where staged pages are.
     buffers: Option<Arc<BufferArea>>,
     /// Staged slots, of all threads.
-    staged: AtomicU64,
+    staged: CachePadded<AtomicU64>,
+    /// The clock that touches are stamped with. Nobody writes near it, so that reading it is free.
+    tick: CachePadded<AtomicU8>,
 }
 
 impl Store {
@@ -59,7 +75,9 @@ impl Store {
     /// process left there will be an adopting constructor. Allocates the pool's bookkeeping.
     pub fn new(table: Words, arena: Arena, codec: StoreCodec) -> Self {
         let (table, pool) = (SlotTable::new(table), Pool::new(arena));
-        Self { table, pool, codec, buffers: None, staged: AtomicU64::new(0) }
+        let (staged, tick) = (CachePadded::default(), CachePadded::default());
+        let dictionaries = Dictionaries::default();
+        Self { table, pool, codec, dictionaries, buffers: None, staged, tick }
     }
 
     /// The same, able to stage pages that lie in these buffers.
@@ -72,6 +90,30 @@ impl Store {
     /// Number of slots.
     pub fn slots(&self) -> usize {
         self.table.len()
+    }
+
+    /// The coarse clock that touches are stamped with: 8 bits, wraps.
+    #[inline]
+    pub fn tick(&self) -> u8 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    /// Moves the coarse clock on by one. For one background thread, at regular intervals.
+    pub fn advance_tick(&self) {
+        self.tick.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What the slot holds and when it was touched, without its lock: for whoever goes over the
+    /// table, which does not count as a touch. Panics outside the table.
+    #[inline]
+    pub fn glance(&self, slot: SlotIndex) -> (Entry, Touch) {
+        self.table.glance(slot)
+    }
+
+    /// Gives the slot another touch if nobody has used it since it was `seen`. False otherwise, and
+    /// sometimes by chance. Does not wait. Panics outside the table.
+    pub fn retouch(&self, slot: SlotIndex, seen: (Entry, Touch), touch: Touch) -> bool {
+        self.table.retouch(slot, seen, touch)
     }
 
     /// How much is in the pool. Takes the pool's lock for a moment.
@@ -89,10 +131,15 @@ impl Store {
         first.index() + count as usize <= self.slots()
     }
 
-    /// Makes `new` the entry of `slot` and frees what was there.
+    /// Makes `new` the entry of `slot`, touched now, and frees what was there. Empty slots have no
+    /// touch.
     #[inline]
     fn replace(&self, slot: SlotIndex, new: Entry, stats: &QueueStats) {
-        let old = self.table.lock(slot).publish(new);
+        let touch = match new {
+            Entry::Empty => Touch::default(),
+            _ => Touch::written(self.tick()),
+        };
+        let old = self.table.lock(slot).publish(new, touch);
         count_slot(new, stats, Counter::add);
         self.release(old, stats);
     }
@@ -107,8 +154,10 @@ impl Store {
     #[inline]
     fn free_object(&self, old: Entry) {
         match old {
-            Entry::Lz4 { at, .. } | Entry::Zstd { at, .. } | Entry::Huge { at } => {
-                self.pool.free(at)
+            Entry::Lz4 { at, .. } | Entry::Huge { at, .. } => self.pool.free(at),
+            Entry::Zstd { at, dictionary, .. } => {
+                self.pool.free(at);
+                self.dictionaries.release(dictionary);
             }
             Entry::Staged { .. } => {
                 self.staged.fetch_sub(1, Ordering::Relaxed);
@@ -138,8 +187,11 @@ fn count_slot(entry: Entry, stats: &QueueStats, change: impl Fn(&Counter, u64)) 
             change(&stats.slots_lz4, 1);
             change(&stats.stored_bytes, len.into());
         }
-        Entry::Zstd { len, .. } => {
-            change(&stats.slots_zstd, 1);
+        Entry::Zstd { len, dictionary, .. } => {
+            match dictionary {
+                DictionaryVersion::NONE => change(&stats.slots_zstd, 1),
+                _ => change(&stats.slots_dense, 1),
+            }
             change(&stats.stored_bytes, len.into());
         }
         Entry::Huge { .. } => {

@@ -1,11 +1,11 @@
 //! Read: a slot's page.
 
-use super::Store;
+use super::{Store, recompress};
 use crate::codec::{Stream, lz4, same};
 use crate::error::IoError;
 use crate::stats::QueueStats;
 use crate::table::Entry;
-use crate::units::{Page, SlotIndex};
+use crate::units::{DictionaryVersion, Page, SlotIndex};
 
 /// What a page was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum ReadFrom {
     Lz4,
     /// A zstd object.
     Zstd,
+    /// A zstd object made with a dictionary.
+    Dense,
     /// An object that is the page itself.
     Huge,
     /// A request buffer.
@@ -41,7 +43,9 @@ impl Store {
         if !self.contains(slot, 1) {
             return Err(IoError::Invalid);
         }
-        let guard = self.table.lock(slot);
+        let tick = self.tick();
+        let mut guard = self.table.lock(slot);
+        guard.note_read(tick);
         let result = match guard.entry() {
             Entry::Empty => {
                 drop(guard);
@@ -55,21 +59,28 @@ impl Store {
                 same::expand(word, page);
                 Ok(ReadFrom::Same)
             }
-            Entry::Lz4 { at, len } => {
+            Entry::Lz4 { at, len, .. } => {
                 let object = stream.object(len.into());
                 let copied = self.pool.read(at, slot, object);
                 drop(guard);
                 stats.read_lz4_pages.add(1);
                 copied.and_then(|()| lz4::decompress(object, page)).map(|()| ReadFrom::Lz4)
             }
-            Entry::Zstd { at, len } => {
+            Entry::Zstd { at, len, dictionary } => {
+                let dense = dictionary != DictionaryVersion::NONE;
+                let pin = recompress::pin_of(self, guard.entry());
                 let copied = self.pool.read(at, slot, stream.object(len.into()));
                 drop(guard);
-                stats.read_zstd_pages.add(1);
-                let page = copied.and_then(|()| stream.decompress_zstd(len.into(), page));
-                page.map(|()| ReadFrom::Zstd)
+                match dense {
+                    true => stats.read_dense_pages.add(1),
+                    false => stats.read_zstd_pages.add(1),
+                }
+                let page = copied.and_then(|()| {
+                    recompress::decompress(stream, dictionary, pin, len.into(), page)
+                });
+                page.map(|()| if dense { ReadFrom::Dense } else { ReadFrom::Zstd })
             }
-            Entry::Huge { at } => {
+            Entry::Huge { at, .. } => {
                 let copied = self.pool.read(at, slot, page);
                 drop(guard);
                 stats.read_huge_pages.add(1);

@@ -45,8 +45,9 @@ impl Store {
         Ok(())
     }
 
-    /// Moves a staged page to the pool. `page` is the page at `at`. Nothing to do, and no error, if
-    /// the slot no longer names it. [`IoError::Full`]: no room; the page stays staged.
+    /// Moves a staged page to the pool; its touch stays. `page` is the page at `at`. Nothing to do,
+    /// and no error, if the slot no longer names it. [`IoError::Full`]: no room; the page stays
+    /// staged.
     #[inline]
     pub fn settle(
         &self,
@@ -64,7 +65,8 @@ impl Store {
         let new = self.make(slot, page, stream).ok_or(IoError::Full)?;
         let mut guard = self.table.lock(slot);
         if guard.entry() == staged {
-            guard.publish(new);
+            let touch = guard.touch();
+            guard.publish(new, touch);
             drop(guard);
             super::count_written(new, stats);
             super::count_slot(new, stats, Counter::add);

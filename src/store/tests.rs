@@ -1,16 +1,17 @@
 //! The verbs one by one; `tests/model.rs` has the long runs.
 
 use super::*;
-use crate::codec::Stream;
+use crate::codec::{DenseStream, Dictionary, Stream};
 use crate::error::IoError;
 use crate::units::Page;
 
+fn file(len: usize) -> std::fs::File {
+    let file = tempfile::tempfile().expect("temporary file");
+    file.set_len(len as u64).expect("size");
+    file
+}
+
 fn store(slots: usize, arena_bytes: usize, codec: StoreCodec) -> Store {
-    let file = |len: usize| {
-        let file = tempfile::tempfile().expect("temporary file");
-        file.set_len(len as u64).expect("size");
-        file
-    };
     let table = Words::new(&file(slots * 8), slots).expect("map");
     Store::new(table, Arena::new(&file(arena_bytes), arena_bytes).expect("map"), codec)
 }
@@ -131,7 +132,7 @@ fn a_damaged_zstd_object_is_an_error_and_the_next_page_is_right() {
     for slot in [1, 2] {
         store.write(SlotIndex(slot), &text(slot as u8), &mut stream, &stats).expect("room");
     }
-    let Entry::Zstd { at, len } = store.table.peek(SlotIndex(1)) else {
+    let Entry::Zstd { at, len, .. } = store.table.peek(SlotIndex(1)) else {
         panic!("text is compressible");
     };
     let mut page = [0; PAGE_SIZE];
@@ -156,4 +157,182 @@ fn what_one_codec_stored_is_read_whatever_the_other_writes() {
     store.write(SlotIndex(0), &text(3), &mut stream, &stats).expect("room");
     let report = store.check().expect("consistent");
     assert_eq!((report.slots_lz4, report.slots_zstd), (0, 2));
+}
+
+#[test]
+fn writes_and_reads_stamp_and_settling_does_not() {
+    let area = crate::sys::buffers::BufferArea::new(&file(4 << 20), 1).expect("map");
+    let mut buffer = area.take(1, crate::sys::buffers::Search::Low).expect("free");
+    let store = store(8, 16 << 20, StoreCodec::Lz4).with_buffers(area);
+    let (stats, mut stream) = (QueueStats::default(), Stream::new());
+    let slot = SlotIndex(3);
+    read(&store, 3, &stats).expect("zeros");
+    assert_eq!(store.glance(slot), (Entry::Empty, Touch::default()), "nobody wrote it");
+    buffer.copy_from_slice(&text(1));
+    let at = buffer.first_page();
+    store.advance_tick();
+    store.stage(slot, at, &stats).expect("in range");
+    store.advance_tick();
+    read(&store, 3, &stats).expect("staged");
+    store.advance_tick();
+    let page = buffer.first_chunk().expect("a page");
+    store.settle(slot, at, page, &mut stream, &stats).expect("room");
+    let (entry, touch) = store.glance(slot);
+    assert!(matches!(entry, Entry::Lz4 { .. }));
+    assert_eq!(touch, Touch { stamp: 2, last_read: true, reads: 1 });
+
+    let held = Touch { stamp: 200, ..touch };
+    while !store.retouch(slot, (entry, touch), held) {}
+    assert_eq!(store.glance(slot), (entry, held));
+    assert!(!store.retouch(slot, (entry, touch), touch), "it is not as it was seen");
+    store.write(slot, &text(2), &mut stream, &stats).expect("room");
+    assert_eq!(store.glance(slot).1, Touch::written(3));
+    store.discard(slot, 1, &stats).expect("in range");
+    assert_eq!(store.glance(slot), (Entry::Empty, Touch::default()));
+}
+
+/// A page of records that share words and differ in numbers.
+fn records(seed: usize) -> Page {
+    let mut text = String::new();
+    for i in 0..PAGE_SIZE {
+        if text.len() >= PAGE_SIZE {
+            break;
+        }
+        let (a, b) = (seed * 7919 + i * 31, seed.wrapping_mul(i * i + 1) % 977);
+        text += &format!("<object id={a:x} class=widget.{b} flags=0x{:04x} next=", a ^ b);
+    }
+    *text.as_bytes().first_chunk().expect("a page of text")
+}
+
+fn dictionary(first: usize) -> Dictionary {
+    let samples: Vec<Page> = (first..first + 200).map(records).collect();
+    Dictionary::train_to(&samples, 8 << 10).expect("pages that have something in common")
+}
+
+fn store_of_records(slots: u32, stats: &QueueStats) -> Store {
+    let (store, mut stream) = (store(slots as usize, 16 << 20, StoreCodec::Lz4), Stream::new());
+    for slot in 0..slots {
+        store.write(SlotIndex(slot), &records(slot as usize), &mut stream, stats).expect("room");
+    }
+    store
+}
+
+fn is_denser(store: &Store, slots: std::ops::Range<u32>, stats: &QueueStats) -> bool {
+    let mut recompressor = Recompressor::new(store).expect("memory");
+    slots.map(SlotIndex).all(|slot| {
+        let result = store.recompress(slot, &mut recompressor, stats);
+        matches!(result, Recompressed::Denser { .. })
+    })
+}
+
+#[test]
+fn at_most_three_dictionaries_live_and_unused_ones_go() {
+    let stats = QueueStats::default();
+    let store = store_of_records(60, &stats);
+    assert!(is_denser(&store, 0..5, &stats), "without a dictionary");
+    assert_eq!((stats.slots_zstd.get(), stats.slots_dense.get()), (5, 0));
+    for (i, number) in [1, 2, 3].into_iter().enumerate() {
+        let version = store.install(dictionary(i * 100), &stats).expect("a free number");
+        assert_eq!(version.number(), number);
+        let first = i as u32 * 20;
+        assert!(is_denser(&store, first..first + 20, &stats));
+    }
+    assert_eq!(store.install(dictionary(7), &stats), None, "all are in use");
+    assert_eq!(store.retire_dictionaries(&stats), 0);
+    let (oldest, objects) = store.oldest_dictionary().expect("two are old");
+    assert_eq!((oldest.number(), objects), (1, 20));
+    for slot in 0..60 {
+        assert_eq!(read(&store, slot, &stats), Ok(records(slot as usize)));
+    }
+    assert_eq!(stats.read_dense_pages.get(), 60);
+    store.check().expect("consistent");
+
+    // Half of the oldest's pages go, the others are made again with the newest.
+    store.discard(SlotIndex(0), 10, &stats).expect("in range");
+    assert_eq!(store.retire_dictionaries(&stats), 0);
+    assert!(is_denser(&store, 10..20, &stats));
+    assert_eq!(store.retire_dictionaries(&stats), 1);
+    assert_eq!(store.dictionaries_alive().0, 2);
+    assert_eq!(store.install(dictionary(7), &stats).map(|v| v.number()), Some(1));
+    let mut outdated = Recompressor::new(&store).expect("memory");
+    assert!(is_denser(&store, 10..60, &stats));
+    assert_eq!(store.retire_dictionaries(&stats), 2);
+    assert!(store.install(dictionary(9), &stats).is_some());
+    assert!(store.install(dictionary(11), &stats).is_some());
+    assert!(is_denser(&store, 10..60, &stats));
+    assert_eq!(store.retire_dictionaries(&stats), 2, "the second of them was never used");
+    assert!(store.install(dictionary(13), &stats).is_some());
+    assert!(outdated.is_outdated(&store));
+    let late = store.recompress(SlotIndex(10), &mut outdated, &stats);
+    assert_eq!(late, Recompressed::Nothing, "its dictionary is gone, its number is not");
+    for slot in 10..60 {
+        assert_eq!(read(&store, slot, &stats), Ok(records(slot as usize)));
+    }
+    store.check().expect("consistent");
+}
+
+#[test]
+fn a_page_that_gets_no_smaller_is_not_tried_again() {
+    let (store, stats) = (store(8, 1 << 20, StoreCodec::Lz4), QueueStats::default());
+    store.write(SlotIndex(1), &noise(5), &mut Stream::new(), &stats).expect("room");
+    for rounds in 1..3 {
+        let mut recompressor = Recompressor::new(&store).expect("memory");
+        let entry = || store.glance(SlotIndex(1)).0;
+        assert!(recompressor.may_help(entry()));
+        let mut again = || store.recompress(SlotIndex(1), &mut recompressor, &stats);
+        assert_eq!([again(), again()], [Recompressed::NotWorthIt, Recompressed::Nothing]);
+        assert!(!recompressor.may_help(entry()));
+        assert_eq!(stats.recompress_useless_pages.get(), rounds);
+        assert!(store.install(dictionary(0), &stats).is_some());
+    }
+    assert_eq!(read(&store, 1, &stats), Ok(noise(5)));
+    let mut recompressor = Recompressor::new(&store).expect("memory");
+    let empty = store.recompress(SlotIndex(0), &mut recompressor, &stats);
+    assert_eq!(empty, Recompressed::Nothing);
+}
+
+#[test]
+fn a_slot_whose_object_is_another_in_the_same_place_is_left_alone() {
+    let (store, stats) = (store_of_records(1, &QueueStats::default()), QueueStats::default());
+    let slot = SlotIndex(0);
+    let mut recompressor = Recompressor::new(&store).expect("memory");
+    let old = store.glance(slot).0;
+    let (at, len) = old.object().expect("an object");
+    // What an overwrite leaves that got the same place and length again while zstd worked.
+    let mut bytes = vec![0; len];
+    store.pool.read(at, slot, &mut bytes).expect("its own");
+    assert_eq!(
+        recompressor.stale_by(
+            &store,
+            slot,
+            || {
+                bytes[len / 2] ^= 1;
+                store.pool.write(at, slot, &bytes);
+            },
+            &stats
+        ),
+        Recompressed::Changed
+    );
+    assert_eq!(store.glance(slot).0, old);
+    assert_eq!(store.pool_usage().objects, 1);
+}
+
+#[test]
+fn a_dictionary_is_trained_on_what_is_stored_without_touching_it() {
+    let stats = QueueStats::default();
+    let few = store_of_records(100, &stats);
+    assert!(!Trainer::new().is_due(&few), "too little is stored");
+    let store = store_of_records(2 * crate::limits::DICTIONARY_SAMPLES as u32, &stats);
+    let touches = || (0..100).map(|slot| store.glance(SlotIndex(slot)).1).collect::<Vec<_>>();
+    let before = touches();
+    store.advance_tick();
+    let (mut trainer, mut dense) = (Trainer::new(), DenseStream::new());
+    assert!(trainer.is_due(&store));
+    let steps = (1..).find(|_| trainer.collect(&store, &mut dense, 100)).expect("enough is stored");
+    assert!((10..50).contains(&steps), "{steps} steps of 100 slots");
+    store.install(trainer.train().expect("it learns"), &stats).expect("a free number");
+    assert!(!trainer.is_due(&store));
+    assert_eq!(touches(), before);
+    assert!(is_denser(&store, 0..100, &stats));
+    assert_eq!(touches(), before);
 }

@@ -6,7 +6,10 @@ use crate::error::IoError;
 use crate::limits::HUGE_BYTES;
 use crate::stats::QueueStats;
 use crate::table::Entry;
-use crate::units::{Page, SlotIndex};
+use crate::units::{DictionaryVersion, Page, SlotIndex};
+
+/// New pages are stored without a dictionary, and no dictionary has been tried on them.
+const NONE: DictionaryVersion = DictionaryVersion::NONE;
 
 impl Store {
     /// Stores `page` in `slot`.
@@ -53,20 +56,20 @@ impl Store {
                 if data.len() <= HUGE_BYTES {
                     let at = self.pool.alloc(data.len())?;
                     self.pool.write(at, slot, data);
-                    return Some(Entry::Lz4 { at, len: data.len() as u16 });
+                    return Some(Entry::Lz4 { at, len: data.len() as u16, tried: NONE });
                 }
             }
             StoreCodec::Zstd => {
                 if let Some(data) = stream.compress_zstd(page) {
                     let at = self.pool.alloc(data.len())?;
                     self.pool.write(at, slot, data);
-                    return Some(Entry::Zstd { at, len: data.len() as u16 });
+                    return Some(Entry::Zstd { at, len: data.len() as u16, dictionary: NONE });
                 }
             }
             StoreCodec::None => {}
         }
         let at = self.pool.alloc(page.len())?;
         self.pool.write(at, slot, page);
-        Some(Entry::Huge { at })
+        Some(Entry::Huge { at, tried: NONE })
     }
 }

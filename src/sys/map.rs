@@ -7,11 +7,11 @@
 //! object header and the decoder catch), not a wild access, since every range is checked.
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Maps the first `len` bytes of `file`, shared, every page present when this returns. Blocks while
 /// the kernel finds the memory.
@@ -21,46 +21,64 @@ pub(super) fn map_populated(file: &File, len: usize) -> io::Result<MmapRaw> {
 
 /// The arena: bytes addressed by offset, so that nothing in it depends on where it is mapped.
 ///
-/// Contract: only its first [`Arena::resident`] bytes may be used. Beyond them there is no memory
-/// yet, and a touch would allocate where nobody may wait.
+/// Contract: only bytes that were made resident and not given back since may be used; who made
+/// which so is the pool's to know. Elsewhere there is no memory, and a touch would allocate where
+/// nobody may wait.
 #[derive(Debug)]
 pub struct Arena {
     map: MmapRaw,
-    resident: AtomicUsize,
-    growing: Mutex<()>,
+    file: File,
+    /// Bytes from the start that were resident before anybody shared this.
+    resident_at_start: usize,
 }
 
 impl Arena {
     /// Maps `len` bytes of `file` as an arena and makes every page present.
     pub fn new(file: &File, len: usize) -> io::Result<Self> {
-        let arena = Self::sparse(file, len)?;
-        arena.populate(len)?;
+        let mut arena = Self::sparse(file, len)?;
+        arena.prepare(len)?;
         Ok(arena)
     }
 
     /// Maps `len` bytes of `file` as an arena of which nothing is resident yet.
     pub fn sparse(file: &File, len: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(len).map_raw(file)?;
-        Ok(Self { map, resident: AtomicUsize::new(0), growing: Mutex::new(()) })
+        Ok(Self { map, file: file.try_clone()?, resident_at_start: 0 })
     }
 
-    /// Makes the first `len` bytes resident (`len` in whole pages), if they are not. Blocks while
-    /// the kernel finds the memory, and holds the mapping lock for reading meanwhile, so ask for
-    /// little at a time. On an error what was resident before still is.
-    pub fn populate(&self, len: usize) -> io::Result<()> {
-        let _alone = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
-        let have = self.resident();
-        let want = len.min(self.len());
-        if want > have {
-            self.map.advise_range(Advice::PopulateWrite, have, want - have)?;
-            self.resident.store(want, Ordering::Release);
-        }
+    /// Makes the first `len` bytes (whole pages, or all there are) resident before the arena is
+    /// shared. Blocks while the kernel finds the memory.
+    pub fn prepare(&mut self, len: usize) -> io::Result<()> {
+        let len = len.min(self.len());
+        self.populate(0, len)?;
+        self.resident_at_start = self.resident_at_start.max(len);
         Ok(())
     }
 
-    /// Bytes from the start that are in RAM and may be used.
-    pub fn resident(&self) -> usize {
-        self.resident.load(Ordering::Acquire)
+    /// Bytes from the start that [`Arena::prepare`] made resident.
+    pub fn resident_at_start(&self) -> usize {
+        self.resident_at_start
+    }
+
+    /// Makes `len` bytes at `offset` (whole pages) resident. Blocks while the kernel finds the
+    /// memory, and holds the mapping lock for reading meanwhile, so ask for little at a time. After
+    /// an error some of them may be. Panics outside the arena.
+    pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.range(offset, len);
+        match len {
+            0 => Ok(()),
+            len => self.map.advise_range(Advice::PopulateWrite, offset, len),
+        }
+    }
+
+    /// Gives the memory of `len` bytes at `offset` (whole pages) back to the kernel by a hole in
+    /// the file; they would read as zeros. `madvise` could do the same, but not where the mapping
+    /// is locked. Blocks for the file's lock. The caller owns the range by the pool's rules. Panics
+    /// outside the arena.
+    pub fn punch(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.range(offset, len);
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.file, flags, offset as u64, len as u64)?)
     }
 
     /// Size in bytes.
@@ -97,6 +115,31 @@ impl Arena {
         let source = self.range(offset, bytes.len());
         // SAFETY: as in `copy_in`, with the roles exchanged.
         unsafe { source.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+impl Arena {
+    /// The word at `offset`, which must be a multiple of 4. For words that one thread may write
+    /// while another reads them, always as words. Panics outside the arena.
+    #[inline]
+    pub fn word(&self, offset: usize) -> u32 {
+        self.word_at(offset).load(Ordering::Relaxed)
+    }
+
+    /// Writes a word, see [`Arena::word`].
+    #[inline]
+    pub fn set_word(&self, offset: usize, word: u32) {
+        self.word_at(offset).store(word, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn word_at(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(size_of::<AtomicU32>()), "word at {offset} is not aligned");
+        let word = self.range(offset, size_of::<AtomicU32>()).cast::<AtomicU32>();
+        // SAFETY: inside the live mapping, aligned because the mapping is to a page, and any bits
+        // are a valid atomic. By the pool's rules the bytes are used as a word by everybody who
+        // may use them at this time.
+        unsafe { &*word }
     }
 }
 
@@ -145,14 +188,23 @@ mod tests {
     }
 
     #[test]
-    fn an_arena_becomes_resident_from_the_start() {
-        let arena = Arena::sparse(&file(16384), 16384).expect("map");
-        assert_eq!(arena.resident(), 0);
-        arena.populate(8192).expect("memory");
-        arena.populate(4096).expect("nothing to do");
-        assert_eq!(arena.resident(), 8192);
-        arena.populate(1 << 30).expect("as much as there is");
-        assert_eq!(arena.resident(), 16384);
+    fn memory_comes_and_goes_by_the_range() {
+        use std::os::unix::fs::MetadataExt;
+        let fd = rustix::fs::memfd_create("arena", rustix::fs::MemfdFlags::CLOEXEC);
+        let file = File::from(fd.expect("memfd"));
+        file.set_len(1 << 20).expect("size");
+        let held = || file.metadata().expect("metadata").blocks() * 512;
+        let mut arena = Arena::sparse(&file, 1 << 20).expect("map");
+        assert_eq!((arena.resident_at_start(), held()), (0, 0));
+        arena.prepare(8192).expect("memory");
+        assert_eq!((arena.resident_at_start(), held()), (8192, 8192));
+        arena.populate(32768, 16384).expect("memory");
+        arena.set_word(32768, 7);
+        assert_eq!(held(), 24576);
+        arena.punch(32768, 8192).expect("shmem can do this");
+        assert_eq!(held(), 16384);
+        arena.populate(32768, 4096).expect("memory");
+        assert_eq!((arena.word(32768), held()), (0, 20480));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod statefs;
 pub mod ublk_abi;
 pub mod uring;
 pub mod wake;
+pub mod zdict;
 
 /// Errno values that code above this level tells apart.
 pub mod errno {

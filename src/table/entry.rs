@@ -4,14 +4,19 @@
 //! |---|---|---|---|
 //! | 0..4 | kind | kind | kind |
 //! | 4 | lock | lock | lock |
-//! | 5..16 | for the age | for the age | for the age |
+//! | 5..13 | tick of the last touch | the same | the same |
+//! | 13 | that was a read | | |
+//! | 14..16 | reads since it was written | | |
 //! | 16..50 | location, units of 16 bytes | 48 bits sign-extended, or 32 bits twice | page |
 //! | 50..62 | length of the data less one | | 0 |
-//! | 62..64 | 0 | | 0 |
+//! | 62..64 | dictionary | | 0 |
 //!
-//! The low 16 bits mean the same for every kind, so that the age can be kept without knowing it.
+//! The low 16 bits mean the same for every kind, so that a touch can be noted without knowing it.
+//! The dictionary of a zstd object is the one that it was made with; that of an lz4 object or a
+//! huge page is the one with which zstd was tried and did not pay, so that it is not tried again.
 
-use crate::units::{BufferPage, Location, PAGE_SIZE};
+use super::touch::TOUCH_MASK;
+use crate::units::{BufferPage, DictionaryVersion, Location, PAGE_SIZE};
 
 const KIND_MASK: u64 = 0xf;
 const EMPTY: u64 = 0;
@@ -31,10 +36,13 @@ const LENGTH_SHIFT: u32 = PAYLOAD_SHIFT + Location::BITS;
 const LENGTH_BITS: u32 = 12;
 const LENGTH_MASK: u64 = (1 << LENGTH_BITS) - 1;
 const LOCATION_MASK: u64 = (1 << Location::BITS) - 1;
+const DICTIONARY_SHIFT: u32 = LENGTH_SHIFT + LENGTH_BITS;
 
 const _: () = assert!(1 << LENGTH_BITS == PAGE_SIZE);
-const _: () = assert!(LENGTH_SHIFT + LENGTH_BITS <= u64::BITS);
+const _: () = assert!(u64::MAX >> DICTIONARY_SHIFT == DictionaryVersion::MAX as u64);
 const _: () = assert!(LOCK & KIND_MASK == 0 && LOCK < 1 << PAYLOAD_SHIFT);
+const _: () = assert!(TOUCH_MASK | LOCK | KIND_MASK == (1 << PAYLOAD_SHIFT) - 1);
+const _: () = assert!(TOUCH_MASK & (LOCK | KIND_MASK) == 0);
 
 /// Where the contents of a slot are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +58,8 @@ pub enum Entry {
         at: Location,
         /// Bytes of compressed data, 1 to 4096, without the object's header.
         len: u16,
+        /// Recompression with this dictionary did not pay.
+        tried: DictionaryVersion,
     },
     /// A zstd object.
     Zstd {
@@ -57,11 +67,15 @@ pub enum Entry {
         at: Location,
         /// As for lz4.
         len: u16,
+        /// What it was compressed with, and is decompressed with.
+        dictionary: DictionaryVersion,
     },
     /// A page stored uncompressed.
     Huge {
         /// Its place in the pool.
         at: Location,
+        /// As for lz4.
+        tried: DictionaryVersion,
     },
     /// A page still in the request buffer that it came in, not yet compressed.
     Staged {
@@ -80,8 +94,8 @@ impl Entry {
         is_wide(word) || is_twice(word)
     }
 
-    /// The entry as a table word, unlocked and with age 0. Panics on [`Entry::Unknown`], on a word
-    /// that does not fit and on a length out of range: nobody may publish those.
+    /// The entry as a table word, unlocked and never touched. Panics on [`Entry::Unknown`], on a
+    /// word that does not fit and on a length out of range: nobody may publish those.
     #[inline]
     pub fn pack(self) -> u64 {
         match self {
@@ -91,38 +105,60 @@ impl Entry {
                 assert!(is_twice(word), "word {word:#x} does not fit an entry");
                 SAME_TWICE | (word & u64::from(u32::MAX)) << PAYLOAD_SHIFT
             }
-            Self::Lz4 { at, len } => object(LZ4, at, len),
-            Self::Zstd { at, len } => object(ZSTD, at, len),
-            Self::Huge { at } => HUGE | at.units() << PAYLOAD_SHIFT | LENGTH_MASK << LENGTH_SHIFT,
+            Self::Lz4 { at, len, tried } => object(LZ4, at, len, tried),
+            Self::Zstd { at, len, dictionary } => object(ZSTD, at, len, dictionary),
+            Self::Huge { at, tried } => object(HUGE, at, PAGE_SIZE as u16, tried),
             Self::Staged { at } => STAGED | u64::from(at.0) << PAYLOAD_SHIFT,
             Self::Unknown => panic!("an unknown entry cannot be stored"),
         }
     }
 
-    /// The entry in a table word, whatever its lock and age.
+    /// The entry in a table word, whatever its lock and touch.
     #[inline]
     pub fn unpack(raw: u64) -> Self {
         let at = || Location::from_units(raw >> PAYLOAD_SHIFT & LOCATION_MASK);
         let len = || (raw >> LENGTH_SHIFT & LENGTH_MASK) as u16 + 1;
+        let version = || DictionaryVersion::new((raw >> DICTIONARY_SHIFT) as u8);
         match raw & KIND_MASK {
             EMPTY => Self::Empty,
             SAME_WIDE => Self::Same((raw as i64 >> PAYLOAD_SHIFT) as u64),
             SAME_TWICE => Self::Same((raw >> PAYLOAD_SHIFT & u64::from(u32::MAX)) * TWICE),
-            LZ4 => Self::Lz4 { at: at(), len: len() },
-            ZSTD => Self::Zstd { at: at(), len: len() },
-            HUGE => Self::Huge { at: at() },
+            LZ4 => Self::Lz4 { at: at(), len: len(), tried: version() },
+            ZSTD => Self::Zstd { at: at(), len: len(), dictionary: version() },
+            HUGE => Self::Huge { at: at(), tried: version() },
             STAGED => Self::Staged { at: BufferPage((raw >> PAYLOAD_SHIFT) as u32) },
             _ => Self::Unknown,
         }
     }
+
+    /// The same object at another place in the pool. Entries that name none stay as they are.
+    #[must_use]
+    pub const fn moved(self, to: Location) -> Self {
+        match self {
+            Self::Lz4 { len, tried, .. } => Self::Lz4 { at: to, len, tried },
+            Self::Zstd { len, dictionary, .. } => Self::Zstd { at: to, len, dictionary },
+            Self::Huge { tried, .. } => Self::Huge { at: to, tried },
+            other => other,
+        }
+    }
+
+    /// Place and bytes of data of the object in the pool that this entry names.
+    pub const fn object(self) -> Option<(Location, usize)> {
+        match self {
+            Self::Lz4 { at, len, .. } | Self::Zstd { at, len, .. } => Some((at, len as usize)),
+            Self::Huge { at, .. } => Some((at, PAGE_SIZE)),
+            _ => None,
+        }
+    }
 }
 
-/// The word of a compressed object.
+/// The word of an object.
 #[inline]
-fn object(kind: u64, at: Location, len: u16) -> u64 {
+fn object(kind: u64, at: Location, len: u16, version: DictionaryVersion) -> u64 {
     let less_one = u64::from(len).wrapping_sub(1);
     assert!(less_one <= LENGTH_MASK, "object length {len} out of range");
-    kind | at.units() << PAYLOAD_SHIFT | less_one << LENGTH_SHIFT
+    let version = u64::from(version.number()) << DICTIONARY_SHIFT;
+    kind | at.units() << PAYLOAD_SHIFT | less_one << LENGTH_SHIFT | version
 }
 
 /// Multiplying a 32-bit value by this repeats it.
@@ -149,13 +185,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_survive_packing(at in location(), len in 1..=4096u16, page: u32) {
+        fn places_survive_packing(at in location(), len in 1..=4096u16, page: u32, v in 0..4u8) {
             let staged = Entry::Staged { at: BufferPage(page) };
-            let packed = [Entry::Lz4 { at, len }, Entry::Zstd { at, len }, Entry::Huge { at }];
+            let version = DictionaryVersion::new(v);
+            let packed = [
+                Entry::Lz4 { at, len, tried: version },
+                Entry::Zstd { at, len, dictionary: version },
+                Entry::Huge { at, tried: version },
+            ];
             for entry in packed.into_iter().chain([staged]) {
                 prop_assert_eq!(Entry::unpack(entry.pack()), entry);
-                prop_assert_eq!(Entry::unpack(entry.pack() | LOCK | 0xffe0), entry);
-                prop_assert_eq!(entry.pack() & LOCK, 0);
+                prop_assert_eq!(Entry::unpack(entry.pack() | LOCK | TOUCH_MASK), entry);
+                prop_assert_eq!(entry.pack() & (LOCK | TOUCH_MASK), 0);
+                prop_assert_eq!(entry.moved(at), entry);
             }
         }
 

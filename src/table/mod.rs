@@ -13,9 +13,11 @@
 
 mod entry;
 mod slot;
+mod touch;
 
 pub use entry::Entry;
 pub use slot::SlotGuard;
+pub use touch::Touch;
 
 use crate::sys::map::Words;
 use crate::units::SlotIndex;
@@ -50,6 +52,20 @@ impl SlotTable {
     #[inline]
     pub fn peek(&self, slot: SlotIndex) -> Entry {
         Entry::unpack(self.words[slot.index()].acquire())
+    }
+
+    /// Entry and touch now, without the lock, as for [`SlotTable::peek`].
+    #[inline]
+    pub fn glance(&self, slot: SlotIndex) -> (Entry, Touch) {
+        let raw = self.words[slot.index()].acquire();
+        (Entry::unpack(raw), Touch::unpack(raw))
+    }
+
+    /// Gives the slot another touch if it is not locked and still as it was `seen`. False
+    /// otherwise, and sometimes by chance. Does not wait. Panics outside the table.
+    #[inline]
+    pub fn retouch(&self, slot: SlotIndex, seen: (Entry, Touch), touch: Touch) -> bool {
+        slot::retouch(&self.words[slot.index()], seen, touch)
     }
 
     /// Locks the slot. Spins, then yields, while another thread holds it: the time of one object's

@@ -1,6 +1,7 @@
 //! The lock bit of a slot, and publication under it.
 
 use super::entry::{Entry, LOCK};
+use super::touch::{TOUCH_MASK, Touch};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Tries with a pause instruction before the thread gives up its time slice: longer than the copy
@@ -76,15 +77,40 @@ impl<'a, W: Word> SlotGuard<'a, W> {
         Entry::unpack(self.raw)
     }
 
+    /// The touch under the lock.
+    #[inline]
+    pub fn touch(&self) -> Touch {
+        Touch::unpack(self.raw)
+    }
+
+    /// Notes a read in the touch, with the store that unlocks. Empty slots have no touch.
+    #[inline]
+    pub fn note_read(&mut self, tick: u8) {
+        if self.raw != 0 {
+            self.raw = self.raw & !TOUCH_MASK | self.touch().read(tick).pack();
+        }
+    }
+
     /// Makes `new` the entry with one store, still locked, and returns the one before. What the old
     /// entry names is the caller's to free, after the guard is dropped.
     #[inline]
-    pub fn publish(&mut self, new: Entry) -> Entry {
+    pub fn publish(&mut self, new: Entry, touch: Touch) -> Entry {
         let old = self.entry();
-        self.raw = new.pack();
+        self.raw = new.pack() | touch.pack();
         self.word.release(self.raw | LOCK);
         old
     }
+}
+
+/// Gives the slot another touch if it is unlocked and still as it was seen. False otherwise, and
+/// sometimes by chance: whoever goes over the table comes by again.
+#[inline]
+pub(super) fn retouch<W: Word>(word: &W, seen: (Entry, Touch), touch: Touch) -> bool {
+    if seen.0 == Entry::Unknown {
+        return false;
+    }
+    let entry = seen.0.pack();
+    word.exchange(entry | seen.1.pack(), entry | touch.pack())
 }
 
 impl<W: Word> Drop for SlotGuard<'_, W> {
@@ -97,7 +123,7 @@ impl<W: Word> Drop for SlotGuard<'_, W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Location;
+    use crate::units::{DictionaryVersion, Location};
     use loom::sync::atomic::{AtomicU64 as LoomU64, AtomicUsize};
     use std::sync::Arc;
 
@@ -120,7 +146,8 @@ mod tests {
     }
 
     fn object(units: u64) -> Entry {
-        Entry::Lz4 { at: Location::from_units(units), len: 1 }
+        let tried = DictionaryVersion::NONE;
+        Entry::Lz4 { at: Location::from_units(units), len: 1, tried }
     }
 
     fn place(entry: Entry) -> usize {
@@ -142,7 +169,7 @@ mod tests {
         fn write(&self, to: usize, value: usize) {
             self.places[to].store(value, Ordering::Relaxed);
             let mut guard = SlotGuard::lock(&self.slot);
-            let old = guard.publish(object(to as u64));
+            let old = guard.publish(object(to as u64), Touch::default());
             drop(guard);
             self.places[place(old)].store(0, Ordering::Relaxed);
         }
@@ -194,7 +221,7 @@ mod tests {
             let mut guard = SlotGuard::lock(&self.slot);
             let moved = place(guard.entry()) == 0;
             if moved {
-                guard.publish(object(to as u64));
+                guard.publish(object(to as u64), Touch::default());
             }
             drop(guard);
             if !moved {
@@ -207,7 +234,7 @@ mod tests {
         fn overwrite(&self, to: usize, value: usize) {
             self.places[to].store(value, Ordering::Relaxed);
             let mut guard = SlotGuard::lock(&self.slot);
-            let old = place(guard.publish(object(to as u64)));
+            let old = place(guard.publish(object(to as u64), Touch::written(1)));
             drop(guard);
             if old != 0 {
                 self.places[old].store(0, Ordering::Relaxed);
@@ -242,11 +269,73 @@ mod tests {
         });
     }
 
+    impl Model {
+        /// As compaction does with the object in place 0.
+        fn compact(&self, to: usize) {
+            let mut guard = SlotGuard::lock(&self.slot);
+            let moved = place(guard.entry()) == 0;
+            if moved {
+                let value = self.places[0].load(Ordering::Relaxed);
+                self.places[to].store(value, Ordering::Relaxed);
+                let touch = guard.touch();
+                guard.publish(object(to as u64), touch);
+            }
+            drop(guard);
+            if moved {
+                self.places[0].store(0, Ordering::Relaxed);
+            }
+        }
+
+        fn read_and_touch(&self, tick: u8) -> usize {
+            let mut guard = SlotGuard::lock(&self.slot);
+            guard.note_read(tick);
+            self.places[place(guard.entry())].load(Ordering::Relaxed)
+        }
+
+        fn seen(&self) -> (Entry, Touch) {
+            let raw = self.slot.load(Ordering::Acquire);
+            (Entry::unpack(raw), Touch::unpack(raw))
+        }
+    }
+
+    #[test]
+    fn a_reader_and_an_overwrite_meet_compaction() {
+        loom::model(|| {
+            let model = model();
+            let other = Arc::clone(&model);
+            let mover = loom::thread::spawn(move || other.compact(1));
+            assert_eq!(model.read_and_touch(9), 10);
+            model.write(2, 12);
+            mover.join().expect("mover");
+            assert_eq!(model.read(), 12);
+            let left = [0, 1, 2].map(|i| model.places[i].load(Ordering::Relaxed));
+            assert_eq!(left, [0, 0, 12], "nothing is lost and nothing is kept twice");
+        });
+    }
+
+    #[test]
+    fn a_touch_noted_by_a_reader_is_not_undone() {
+        loom::model(|| {
+            let model = model();
+            let other = Arc::clone(&model);
+            let hand = loom::thread::spawn(move || {
+                let seen = other.seen();
+                let held = Touch { stamp: 3, ..seen.1 };
+                retouch(&other.slot, seen, held)
+            });
+            assert_eq!(model.read_and_touch(9), 10);
+            let changed = hand.join().expect("hand");
+            let (_, touch) = model.seen();
+            assert_eq!((touch.reads, touch.last_read), (1, true));
+            assert!(touch.stamp == 9 || changed, "{touch:?}");
+        });
+    }
+
     #[test]
     fn publication_keeps_the_lock_until_the_guard_goes() {
         let word = AtomicU64::new(0);
         let mut guard = SlotGuard::lock(&word);
-        assert_eq!(guard.publish(object(7)), Entry::Empty);
+        assert_eq!(guard.publish(object(7), Touch::written(5)), Entry::Empty);
         assert_eq!(word.load(Ordering::Relaxed) & LOCK, LOCK);
         drop(guard);
         assert_eq!(Entry::unpack(word.load(Ordering::Relaxed)), object(7));
