@@ -44,6 +44,11 @@ pub struct RunFlags {
     /// How pages are compressed: lz4, zstd (fewer bytes, more time) or none [default: lz4]
     #[arg(long, value_parser = codec)]
     codec: Option<CodecChoice>,
+    /// What becomes of pages that stay: a preset (balanced, dense, low-latency, spill-early), who is
+    /// made denser first (fifo, clock, lru, sieve, s3-fifo, size-aware, swap-aware), PRESET/VICTIM,
+    /// or a .toml file [default: balanced]
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
     /// What is served: swap; loop, which hands every page on to --spill; or null, which stores
     /// nothing and is for measuring [default: swap]
     #[arg(long, value_parser = target)]
@@ -99,6 +104,7 @@ impl RunFlags {
             helpers: self.helpers,
             poll_us: self.poll_us,
             codec: self.codec,
+            policy: self.policy.clone(),
             target: self.target,
             spill: self.spill.clone(),
             copy: self.copy,
@@ -156,6 +162,7 @@ pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
         push("--pool", settings.pool.to_string().into());
         push("--staging", settings.staging.to_string().into());
         push("--helpers", settings.helpers.to_string().into());
+        push("--policy", (&settings.policy.name).into());
     }
     push("--depth", settings.depth.to_string().into());
     push("--poll-us", settings.poll_us.to_string().into());

@@ -71,6 +71,11 @@ fn text(status: &protocol::Status) -> String {
         let cache = if backing.direct { "direct" } else { "through the page cache" };
         row("spill", format!("{}, copy mode {}, {cache}", backing.path, backing.copy));
     }
+    if let Some(policy) = &status.policy {
+        let short = policy.short.as_ref().map_or(String::new(), |short| format!(", {short}"));
+        let (name, victim, pressure) = (&policy.name, &policy.victim, &policy.pressure);
+        row("policy", format!("{name}, victims by {victim}, memory {pressure}{short}"));
+    }
     row("size", human(status.size_bytes));
     row("queues", format!("{} of depth {}", status.queues, status.depth));
     let (room, helpers) = (human(status.staging_bytes), status.helpers);

@@ -7,6 +7,7 @@
 //! not fill the pool.
 
 use super::load::{Bytes, Keys};
+use super::policy;
 use super::size::format as human;
 use super::spill::{self, Spill};
 use super::{CodecChoice, CopyChoice, PRIORITY_DEFAULT, RUN_DIR_DEFAULT, Settings, Target, under};
@@ -119,6 +120,7 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
         helpers,
         poll_us,
         codec: keys.codec.unwrap_or(CodecChoice::Lz4),
+        policy: policy::named(root, keys.policy.as_deref().unwrap_or(policy::DEFAULT))?,
         target,
         spill: spill.map(|spill| spill.path),
         copy: keys.copy.unwrap_or(CopyChoice::Auto),

@@ -77,6 +77,8 @@ keys! {
     poll_us "poll-us": u32,
     /// Codec.
     codec "codec": CodecChoice,
+    /// What becomes of pages that stay.
+    policy "policy": String,
     /// What the device does with pages.
     target "target": Target,
     /// File or block device of the loop target.

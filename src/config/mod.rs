@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod load;
+pub mod policy;
 pub mod size;
 pub mod spill;
 
@@ -121,6 +122,8 @@ pub struct Settings {
     pub poll_us: u32,
     /// How arriving pages are compressed.
     pub codec: CodecChoice,
+    /// What becomes of pages that stay.
+    pub policy: policy::PolicyChoice,
     /// What the device does with pages.
     pub target: Target,
     /// File or block device of the loop target; none for the others.

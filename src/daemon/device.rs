@@ -4,6 +4,7 @@ use super::backing::Backing;
 use super::control::{self, Ending, Service, Socket};
 use super::grower::Growth;
 use super::helper::Helper;
+use super::mover::{Movement, Mover};
 use super::protocol::Status;
 use super::room::Room;
 use super::staging::Staging;
@@ -32,6 +33,9 @@ use std::time::{Duration, Instant};
 /// Stack of a thread: small, because all of it is locked. The deepest path (a store call) needs a
 /// few KiB.
 const STACK_BYTES: usize = 256 << 10;
+
+/// Threads besides those of queues and helpers that report: the growing one and the mover.
+const OTHER_THREADS: u16 = 2;
 
 /// Pause after the control thread could not wait for events.
 const CONTROL_PAUSE: Duration = Duration::from_secs(1);
@@ -62,6 +66,8 @@ pub struct Context<'a> {
     pub gone: &'a Bell,
     /// Growth of the pool.
     pub growth: &'a Growth,
+    /// The mover.
+    pub movement: &'a Movement,
     /// The administrator's ear.
     pub tell: Tell<'a>,
 }
@@ -90,6 +96,7 @@ impl Context<'_> {
                 }
             };
             self.growth.end();
+            self.movement.end();
             self.state.staging.iter().for_each(Staging::end);
             result
         })
@@ -104,7 +111,8 @@ impl Context<'_> {
         socket: &Socket,
         signals: &mut Signals,
     ) -> StartResult<()> {
-        let room = Room::new(self.state.store.as_ref());
+        let marks = self.settings.policy.settings.watermarks;
+        let room = Room::new(self.state.store.as_ref(), marks);
         let since = Instant::now();
         let mut running = Running { context: self, controller, safety, since, room };
         loop {
@@ -128,7 +136,8 @@ impl Context<'_> {
         controller: &mut Controller,
         buffers: Vec<IoBuf>,
     ) -> StartResult<Safety> {
-        let (sender, receiver) = sync_channel(usize::from(self.queues + self.settings.helpers) + 1);
+        let threads = self.queues + self.settings.helpers + OTHER_THREADS;
+        let (sender, receiver) = sync_channel(threads.into());
         let spawned = self.spawn(scope, controller, buffers, sender);
         // Every thread that was started reports, also when another one was not: a tag that is
         // fetched after the device was stopped would never come back.
@@ -192,6 +201,16 @@ impl Context<'_> {
                 let helper = Helper { index, staging, store, growth, stats };
                 spawn(scope, format!("uswap-h{index}"), move || helper.run(sender))?;
             }
+            let mover = Mover {
+                store,
+                growth,
+                movement: self.movement,
+                all: self.stats,
+                stats: self.stats.helper(self.settings.helpers),
+                root: Path::new("/"),
+            };
+            let (policy, report) = (self.settings.policy.settings.clone(), sender.clone());
+            spawn(scope, "uswap-mover".to_owned(), move || mover.run(policy, report))?;
             spawn(scope, "uswap-grow".to_owned(), move || growth.run(store, sender))?;
         }
         Ok(())
@@ -230,7 +249,8 @@ fn in_use(device: &Path, e: &io::Error) -> StartError {
 
 impl Service for Running<'_> {
     fn status(&self) -> Status {
-        let Context { settings, id, queues, state, backing, stats, growth, .. } = *self.context;
+        let Context { settings, id, queues, state, backing, stats, growth, movement, .. } =
+            *self.context;
         Sources {
             settings,
             id,
@@ -240,6 +260,7 @@ impl Service for Running<'_> {
             backing,
             stats,
             growth,
+            movement,
             memory_locked: self.safety.memory_locked,
             io_flusher: self.safety.io_flusher,
             since: self.since,

@@ -40,6 +40,8 @@ pub struct Growth {
     begin: Instant,
     /// When the pool last grew, after `begin`.
     grew_at_ms: AtomicU64,
+    /// Empty bytes to keep ready.
+    ready: AtomicU64,
     /// Times that the kernel refused memory for the pool.
     pub failures: Counter,
 }
@@ -54,6 +56,7 @@ impl Growth {
             gave_up_at: AtomicU64::new(u64::MAX),
             begin: Instant::now(),
             grew_at_ms: AtomicU64::new(0),
+            ready: AtomicU64::new(RESERVE_HIGH_BYTES),
             failures: Counter::default(),
         })
     }
@@ -63,11 +66,22 @@ impl Growth {
     #[inline]
     pub fn ask_if_low(&self, store: &Store) {
         let pool = store.pool();
-        let low = pool.free_bytes() < RESERVE_LOW_BYTES;
+        let low = pool.free_bytes() < self.ready() / 2;
         let can = pool.slab_bytes() < pool.capacity_bytes();
         if low && can && !self.asked.swap(true, Ordering::AcqRel) {
             self.bell.ring();
         }
+    }
+
+    /// Bytes of empty slabs that are kept ready.
+    pub fn ready(&self) -> u64 {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// How much shall be kept ready from now on: at least as much as arrives before the kernel has
+    /// been asked, [`RESERVE_LOW_BYTES`].
+    pub fn keep_ready(&self, bytes: u64) {
+        self.ready.store(bytes.max(RESERVE_LOW_BYTES), Ordering::Relaxed);
     }
 
     /// Whether a write that found no room, and has waited that long, may find some soon: it has not
@@ -108,7 +122,7 @@ impl Growth {
 
     fn fill(&self, store: &Store) {
         let pool = store.pool();
-        while pool.free_bytes() < RESERVE_HIGH_BYTES && !self.ending.load(Ordering::Acquire) {
+        while pool.free_bytes() < self.ready() && !self.ending.load(Ordering::Acquire) {
             match pool.grow(GROW_BYTES) {
                 Ok(true) => {
                     let now = self.begin.elapsed().as_millis() as u64;

@@ -10,9 +10,12 @@ mod backing;
 mod control;
 mod device;
 mod grower;
+mod hand;
 mod helper;
 mod leftover;
 mod loop_target;
+mod mover;
+mod pressure;
 pub mod protocol;
 mod room;
 mod staging;
@@ -35,6 +38,7 @@ use backing::Backing;
 use control::Socket;
 use device::Context;
 use grower::Growth;
+use mover::Movement;
 use state::State;
 use std::io;
 
@@ -67,11 +71,13 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
         let char_device = open_char_device(id)?;
         let can = backing.as_ref().map_or(IN_RAM, Backing::abilities);
         controller.set_params(id, sectors, can)?;
-        let stats = Stats::new(queues, settings.helpers);
+        // One more for the mover.
+        let stats = Stats::new(queues, settings.helpers + 1);
+        let movement = Movement::default();
         let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
         let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
         let (state, stats, char_device) = (&state, &stats, &char_device);
-        let (gone, growth, backing) = (&gone, &growth, backing.as_ref());
+        let (gone, growth, movement, backing) = (&gone, &growth, &movement, backing.as_ref());
         let context = Context {
             settings,
             id,
@@ -82,6 +88,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
             char_device,
             gone,
             growth,
+            movement,
             tell,
         };
         context.serve(&mut controller, buffers, &socket, &mut signals, ready)

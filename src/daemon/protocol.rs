@@ -75,6 +75,9 @@ pub struct Status {
     pub swap: Option<SwapUse>,
     /// The loop target's file or device, absent for other targets.
     pub backing: Option<BackingUse>,
+    /// What becomes of pages that stay; absent where no page is stored.
+    #[serde(default)]
+    pub policy: Option<PolicyUse>,
     /// RAM the service holds.
     pub memory: MemoryUse,
     /// What is stored.
@@ -129,6 +132,21 @@ pub struct BackingUse {
     pub direct: bool,
     /// Whether discards reach it.
     pub discard: bool,
+}
+
+/// The policy, and what it last said.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyUse {
+    /// As it was given.
+    pub name: String,
+    /// Its victim policy.
+    pub victim: String,
+    /// The machine's memory: `calm`, `tight` or `critical`.
+    pub pressure: String,
+    /// Why less room is made than was wanted, in words.
+    pub short: Option<String>,
+    /// Age ticks so far.
+    pub age_tick: u64,
 }
 
 /// RAM held, by purpose.

@@ -1,7 +1,7 @@
 //! How much room the pool has, watched so that somebody hears of it before writes fail.
 
 use crate::store::Store;
-use uswap_policy::{Level, Watermarks};
+use uswap_policy::{Level, Marks, Watermarks};
 
 /// The pool's level as last seen.
 #[derive(Debug)]
@@ -12,9 +12,9 @@ pub struct Room {
 
 impl Room {
     /// Watches `store`'s pool; without a store there is always room.
-    pub fn new(store: Option<&Store>) -> Self {
+    pub fn new(store: Option<&Store>, marks: Marks) -> Self {
         let capacity = store.map_or(0, |s| s.pool().capacity_bytes());
-        Self { marks: Watermarks::new(capacity), level: Level::Plenty }
+        Self { marks: Watermarks::with(capacity, marks), level: Level::Plenty }
     }
 
     /// The level in a word.
@@ -72,7 +72,10 @@ mod tests {
         let store =
             Store::new(words, Arena::new(&file(bytes), bytes).expect("map"), StoreCodec::None);
         let (stats, mut stream) = (QueueStats::default(), Stream::new());
-        let mut room = Room::new(Some(&store));
+        let mut room = Room::new(
+            Some(&store),
+            Marks { low_permille: 125, min_permille: 31, band_permille: 16 },
+        );
         assert_eq!(room.look(&store), None);
         let mut told = Vec::new();
         for slot in 0..slots as u32 {

@@ -2,8 +2,9 @@
 
 use super::backing::Backing;
 use super::grower::Growth;
+use super::mover::Movement;
 use super::protocol::{
-    BackingUse, BlockSetting, MemoryUse, PageCounts, Safety, Status, SwapUse, TimeUse,
+    BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, Safety, Status, SwapUse, TimeUse,
 };
 use super::state::State;
 use super::usage;
@@ -38,6 +39,8 @@ pub struct Sources<'a> {
     pub stats: &'a Stats,
     /// Growth of the pool.
     pub growth: &'a Growth,
+    /// The mover.
+    pub movement: &'a Movement,
     /// Memory was locked and found resident.
     pub memory_locked: bool,
     /// Every thread read its IO_FLUSHER setting back.
@@ -81,6 +84,7 @@ impl Sources<'_> {
             poll_us: self.settings.poll_us,
             uptime_seconds: self.since.elapsed().as_secs(),
             backing: self.backing(),
+            policy: self.policy(),
             memory: self.memory(),
             pages: pages(&counters),
             safety: Safety {
@@ -112,6 +116,19 @@ impl Sources<'_> {
             copy: backing.copy.name().to_owned(),
             direct: backing.direct,
             discard: backing.abilities().discard,
+        })
+    }
+
+    fn policy(&self) -> Option<PolicyUse> {
+        let shown = self.movement.shown();
+        let plan = shown.plan?;
+        let policy = &self.settings.policy;
+        Some(PolicyUse {
+            name: policy.name.clone(),
+            victim: policy.settings.victim.clone(),
+            pressure: plan.pressure.name().to_owned(),
+            short: plan.short.map(|short| short.words().to_owned()),
+            age_tick: shown.age_tick,
         })
     }
 

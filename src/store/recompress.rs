@@ -69,11 +69,7 @@ impl Recompressor {
 
     /// Whether recompressing may change what this entry names: for whoever looks for pages.
     pub fn may_help(&self, entry: Entry) -> bool {
-        match entry {
-            Entry::Lz4 { tried, .. } | Entry::Huge { tried, .. } => tried != self.mark(),
-            Entry::Zstd { dictionary, .. } => dictionary != self.version,
-            _ => false,
-        }
+        helps(entry, self.version, self.mark())
     }
 
     /// How a page that it cannot help is marked. Without a dictionary as with the version that will
@@ -91,7 +87,29 @@ impl Recompressor {
     }
 }
 
+/// Whether an entry names an object that was neither made with `version` nor tried, which `mark`
+/// says.
+fn helps(entry: Entry, version: DictionaryVersion, mark: DictionaryVersion) -> bool {
+    match entry {
+        Entry::Lz4 { tried, .. } | Entry::Huge { tried, .. } => tried != mark,
+        Entry::Zstd { dictionary, .. } => dictionary != version,
+        _ => false,
+    }
+}
+
 impl Store {
+    /// Whether the current dictionary may help this entry's object. False while there is none.
+    pub fn may_be_denser(&self, entry: Entry) -> bool {
+        let current = self.dictionaries.current();
+        current != DictionaryVersion::NONE && helps(entry, current, current)
+    }
+
+    /// Whether no dictionary can be installed before the last object made with this one is gone.
+    pub fn is_last_of_dictionaries(&self, version: DictionaryVersion) -> bool {
+        let full = self.dictionaries_alive().0 == u32::from(DictionaryVersion::MAX);
+        full && self.oldest_dictionary().is_some_and(|(oldest, _)| oldest == version)
+    }
+
     /// Compresses the page of `slot` again with the recompressor's dictionary and keeps the result
     /// if its size class is smaller, or if the old object was made with another dictionary. A touch
     /// is not changed by it.

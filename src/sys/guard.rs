@@ -15,6 +15,12 @@ pub fn set_io_flusher() -> io::Result<()> {
     if is_io_flusher()? { Ok(()) } else { Err(io::Error::other("the kernel dropped the setting")) }
 }
 
+/// Lets every other thread go first from here on.
+pub fn be_nice() -> io::Result<()> {
+    const NICEST: i32 = 19;
+    Ok(rustix::process::setpriority_process(None, NICEST)?)
+}
+
 /// Whether this thread is an I/O flusher.
 pub fn is_io_flusher() -> io::Result<bool> {
     Ok(rustix::process::is_io_flusher()?)
