@@ -151,7 +151,7 @@ mod tests {
             prop_assert!(dense.load(Some(&dictionary)));
             *dense.page = page(seed);
             for (i, byte) in dense.page[..random].iter_mut().enumerate() {
-                *byte ^= (i * i >> 3) as u8;
+                *byte ^= ((i * i) >> 3) as u8;
             }
             let page = *dense.page;
             if let Some(object) = dense.compress() {

@@ -198,7 +198,8 @@ impl Store {
         let Some(len) = len.filter(keep) else {
             return self.note_useless(slot, old, mark);
         };
-        let Some(at) = self.pool.alloc(len) else {
+        // What is free may be promised to staged pages.
+        let Some(at) = self.room_to_write().then(|| self.pool.alloc(len)).flatten() else {
             return Recompressed::Full;
         };
         self.pool.write(at, slot, dense.output(len));
