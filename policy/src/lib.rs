@@ -1,9 +1,9 @@
 //! Pure decisions of uswap: no I/O, no clock, no unsafe.
 //!
-//! Once a step the daemon, or a simulator in its place, fills in a [`View`] and gets a [`Plan`] from
-//! [`Policy::tick`]: quotas of work until the next step. With the plan's quota it moves a hand over
-//! the slot table and presents every page of the pool to [`Policy::judge`], which answers keep,
-//! recompress or spill. The same views and pages give the same plans and verdicts.
+//! Once a step the daemon, or a simulator in its place, fills in a [`View`] and gets a [`Plan`]
+//! from [`Policy::tick`]: quotas of work until the next step. With the plan's quota it moves a hand
+//! over the slot table and presents every page of the pool to [`Policy::judge`], which answers
+//! keep, recompress or spill. The same views and pages give the same plans and verdicts.
 //!
 //! Numbers come from [`Settings`]: presets are TOML files in `presets/`. Which pages go first is a
 //! victim policy's choice: one file in `src/victim/`, one line in its registry.

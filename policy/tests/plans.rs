@@ -357,3 +357,32 @@ fn wobble(view: &mut View, settings: &Settings, which: u8, step: u64) {
         }
     }
 }
+
+#[test]
+fn urgency_and_compaction_last_until_they_are_done() {
+    let settings = Settings::named("balanced").expect("known");
+    let (marks, compact) = (settings.watermarks, settings.compact);
+    let mut policy = Policy::new(settings).expect("settings agree");
+    let mut view = view_at_min();
+    let mut urgent = |free_permille: u64| {
+        view.now_ms += 1000;
+        view.pool.used_bytes = GIB - GIB / 1000 * free_permille;
+        policy.tick(&view).spill.urgent
+    };
+    let between = u64::midpoint(marks.min_permille + marks.band_permille, marks.low_permille);
+    assert!(!urgent(between));
+    assert!(urgent(marks.min_permille - 1) && urgent(between));
+    assert!(!urgent(marks.low_permille + marks.band_permille + 1) && !urgent(between));
+
+    view = view_at_min();
+    view.pool.capacity_bytes = 4 * GIB;
+    let mut compacts = |waste_permille: u64| {
+        view.pool.waste_bytes = GIB / 1000 * waste_permille;
+        view.pool.used_bytes = GIB - view.pool.waste_bytes;
+        policy.tick(&view).compact_bytes > 0
+    };
+    let between = u64::midpoint(compact.start_permille, compact.stop_permille);
+    assert!(!compacts(between));
+    assert!(compacts(compact.start_permille + 1) && compacts(between));
+    assert!(!compacts(compact.stop_permille - 1) && !compacts(between));
+}

@@ -142,9 +142,10 @@ impl Policy {
         let memory = self.keeper.plan(&self.settings, view, pressure, elapsed_ms);
         let urgent = demand.urge == Urge::Now;
         let clean_bytes = self.clean(view, urgent, elapsed_ms);
+        let straight_bytes = self.straight(view, pressed);
+        // Last, so that its quota knows what the others were granted.
         let (spill, short) = self.writeback(view, &demand);
         let recompress = self.recompress(view, &demand, (pressure, spill.bytes), elapsed_ms);
-        let straight_bytes = self.straight(view, pressed);
         let scan_pages = self.aim(view, &demand, &spill, &recompress, elapsed_ms);
         let calm = pressure == Pressure::Calm && level == Level::Plenty;
         let step_ms = self.settings.time.step_ms;

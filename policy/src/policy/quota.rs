@@ -33,7 +33,7 @@ impl Policy {
     pub(super) fn straight(&mut self, view: &View, pressed: bool) -> u64 {
         let open = view.spill.filter(|spill| !spill.failing && room(spill) > 0);
         let wanted = open.is_some() && (pressed || self.settings.spill.huge_straight);
-        let most = open.map_or(0, |spill| room(&spill)).min(self.budget.left(false));
+        let most = open.map_or(0, |spill| room(&spill)).min(self.budget.left(false) / 2);
         let (quota, more) = self.straight.plan(wanted, view.since.straight_bytes, most);
         self.budget.grant(more);
         quota

@@ -1,7 +1,8 @@
 //! Numbers of a policy, as presets and people give them.
 //!
-//! Every key with its range is in [`keys`]; [`parse`] reads TOML; relations between keys are checked
-//! here. Units are in the names; ages are seconds here and become ticks where they are used.
+//! Every key with its range is in [`keys`]; [`parse`] reads TOML; relations between keys are
+//! checked here. Units are in the names; ages are seconds here and become ticks where they are
+//! used.
 
 mod keys;
 mod parse;

@@ -1,7 +1,7 @@
 //! TOML to settings.
 //!
-//! A file is checked key by key before it is read into [`Settings`], so that a message names the key
-//! and what it takes. `base = "balanced"` fills in what a file does not say.
+//! A file is checked key by key before it is read into [`Settings`], so that a message names the
+//! key and what it takes. `base = "balanced"` fills in what a file does not say.
 
 use super::keys::{KEYS, Takes};
 use super::{Settings, SettingsError, names};

@@ -3,8 +3,8 @@
 //! A read page loses its reads and stays; the hand takes it if it comes back before the next read.
 //!
 //! **Scan form.** The ring is the slot table. In the paper a new page takes the place behind the
-//! hand and has a whole lap before it is looked at; here it has, by where its slot is, half a lap on
-//! average.
+//! hand and has a whole lap before it is looked at; here it has, by where its slot is, half a lap
+//! on average.
 
 use super::{Choice, Victim};
 use crate::page::Page;

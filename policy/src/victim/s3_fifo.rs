@@ -10,11 +10,10 @@
 //! **Scan form.** Queues are not lists but marks. A page of the main queue says "last touch was a
 //! write" and yet has reads, which no page gets by itself: reads - 1 of them are its count. A read
 //! then makes it the same as a page of the small queue with that many reads, which stays in either
-//! queue: nothing is lost but that the main queue's count ends at two. The ghost queue is the spill:
-//! its slots keep their marks, and are all remembered.
-//! The small queue's order is that of stamps, up to the line for the bytes wanted (a read renews
-//! the stamp, so a page read once leaves later than in the paper); the main queue's order is the
-//! table's, as in CLOCK.
+//! queue: nothing is lost but that the main queue's count ends at two. The ghost queue is the
+//! spill: its slots keep their marks, and are all remembered. The small queue's order is that of
+//! stamps, up to the line for the bytes wanted (a read renews the stamp, so a page read once leaves
+//! later than in the paper); the main queue's order is the table's, as in CLOCK.
 
 use super::{Aim, Choice, Threshold, Victim};
 use crate::page::Page;

@@ -1,16 +1,16 @@
 //! SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi: "SIEVE is Simpler than LRU", NSDI'24).
 //!
 //! One queue in the order of arrival, one bit for each page, one hand that goes from the oldest to
-//! the newest: a visited page loses its bit and stays **where it is**, an unvisited one goes. Unlike
-//! CLOCK's ring new pages come in at the head and are met soon: popular old pages lie behind the
-//! hand, and what comes and is never read again is sifted out quickly.
+//! the newest: a visited page loses its bit and stays **where it is**, an unvisited one goes.
+//! Unlike CLOCK's ring new pages come in at the head and are met soon: popular old pages lie behind
+//! the hand, and what comes and is never read again is sifted out quickly.
 //!
 //! **Scan form.** Arrival order is the order of stamps, not of slots. The hand is a window of age
-//! ticks, wide enough for the bytes wanted; pages in it are judged in table order, pages outside are
-//! not met. When all of the table has passed the window moves on to newer pages, and past the newest
-//! it starts with the oldest again. The bit is "reads > 0". Two differences remain: order within a
-//! window is the table's, and a read also renews the stamp, so a page read at t is met when the hand
-//! comes to t rather than to its arrival.
+//! ticks, wide enough for the bytes wanted; pages in it are judged in table order, pages outside
+//! are not met. When all of the table has passed the window moves on to newer pages, and past the
+//! newest it starts with the oldest again. The bit is "reads > 0". Two differences remain: order
+//! within a window is the table's, and a read also renews the stamp, so a page read at t is met
+//! when the hand comes to t rather than to its arrival.
 
 use super::{Aim, Choice, Victim};
 use crate::histogram::{AGES, age_class, age_floor};

@@ -1,10 +1,10 @@
 //! Most bytes for each read that has to be expected.
 //!
-//! A page that has not been touched for t is expected to be touched at a rate of about one in t, and
-//! the more the oftener it was read: hyperbolic caching's priority, reads over time, by size
+//! A page that has not been touched for t is expected to be touched at a rate of about one in t,
+//! and the more the oftener it was read: hyperbolic caching's priority, reads over time, by size
 //! (Blankstein, Sen, Freedman, "Hyperbolic Caching", ATC'17; the same idea as hit density in
-//! Beckmann, Chen, Cidon, "LHD", NSDI'18). So a page's worth as a victim is
-//! `bytes * (age + 1) / (reads + 1)`.
+//! Beckmann, Chen, Cidon, "LHD", NSDI'18). So a page's worth as a victim is `bytes * (age + 1) /
+//! (reads + 1)`.
 //!
 //! **Scan form.** The papers sample some pages and take the worst; here the line through the
 //! histogram is drawn over all of them. Reads saturate at three, and time is since the last touch
