@@ -379,16 +379,17 @@ mod tests {
     #[test]
     fn idle_pages_become_dense_and_read_back_the_same() {
         with_mover(|mover, work| {
-            fill(mover, 4000);
+            fill(mover, 2600);
             let before = mover.store.pool_usage().object_bytes;
             steps(mover, work, 3, 1);
             assert_eq!(mover.stats.recompressed_pages.get(), 0, "nothing is idle yet");
             steps(mover, work, 60, 10);
             assert_eq!(mover.stats.dictionaries_trained.get(), 1);
-            assert!(mover.stats.recompressed_pages.get() > 3900, "{:?}", mover.movement.shown());
-            assert!(mover.store.pool_usage().object_bytes * 2 < before);
+            assert!(mover.stats.recompressed_pages.get() > 2500, "{:?}", mover.movement.shown());
+            let after = mover.store.pool_usage().object_bytes;
+            assert!(after * 4 < before * 3, "{after} of {before} bytes");
             let (mut stream, mut found) = (Stream::new(), [0; PAGE_SIZE]);
-            for slot in 0..4000 {
+            for slot in 0..2600 {
                 let read = mover.store.read(SlotIndex(slot), &mut found, &mut stream, mover.stats);
                 assert!(read.is_ok() && found == page(slot), "slot {slot}");
             }
@@ -411,7 +412,7 @@ mod tests {
     #[test]
     fn a_mover_that_is_sent_home_ends_soon() {
         with_mover(|mover, work| {
-            fill(mover, 4000);
+            fill(mover, 2600);
             mover.movement.end();
             steps(mover, work, 60, 10);
             assert_eq!(mover.stats.recompressed_pages.get(), 0);
