@@ -10,6 +10,10 @@ const MIB: u64 = 1 << 20;
 /// Ready memory is at most this share of the pool, so that a small pool is not all reserve.
 const SHARE: u64 = 8;
 
+/// What is ready beyond its mark by this share of it is a surplus: below it the reserve would be
+/// given back and taken again by turns.
+const SURPLUS_SHARE: u64 = 4;
+
 /// What is remembered between steps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Keeper {
@@ -49,7 +53,8 @@ impl Keeper {
 
     /// Whether there has been a surplus for so long that it is not coming back at once.
     fn rested(&mut self, settings: &Settings, view: &View, ready: u64, high: u64) -> bool {
-        let over = ready > 2 * high || (self.surplus_since.is_some() && ready > high);
+        let over =
+            ready > high + high / SURPLUS_SHARE || (self.surplus_since.is_some() && ready > high);
         if !over {
             self.surplus_since = None;
             return false;

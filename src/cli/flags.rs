@@ -44,9 +44,9 @@ pub struct RunFlags {
     /// How pages are compressed: lz4, zstd (fewer bytes, more time) or none [default: lz4]
     #[arg(long, value_parser = codec)]
     codec: Option<CodecChoice>,
-    /// What becomes of pages that stay: a preset (balanced, dense, low-latency, spill-early), who is
-    /// made denser first (fifo, clock, lru, sieve, s3-fifo, size-aware, swap-aware), PRESET/VICTIM,
-    /// or a .toml file [default: balanced]
+    /// What becomes of pages that stay: a preset (balanced, dense, low-latency, spill-early), who
+    /// goes first (fifo, clock, lru, sieve, s3-fifo, size-aware, swap-aware), PRESET/VICTIM, or a
+    /// .toml file [default: balanced]
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
     /// What is served: swap; loop, which hands every page on to --spill; or null, which stores
