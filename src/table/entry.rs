@@ -5,7 +5,7 @@
 //! | 0..4 | kind | kind | kind |
 //! | 4 | lock | lock | lock |
 //! | 5..16 | for the age | for the age | for the age |
-//! | 16..50 | location, units of 16 bytes | 48 bits sign-extended, or 32 bits twice | page |
+//! | 16..50 | location in pool or spill, units of 16 bytes | 48 bits sign-extended, or 32 bits twice | page |
 //! | 50..62 | length of the data less one | | 0 |
 //! | 62..64 | 0 | | 0 |
 //!
@@ -20,8 +20,10 @@ const SAME_TWICE: u64 = 2;
 const LZ4: u64 = 3;
 const HUGE: u64 = 4;
 const STAGED: u64 = 5;
-// 6 is for pages in the spill.
+const SPILL_LZ4: u64 = 6;
 const ZSTD: u64 = 7;
+const SPILL_ZSTD: u64 = 8;
+const SPILL_HUGE: u64 = 9;
 
 /// The lock bit of an entry.
 pub(super) const LOCK: u64 = 1 << 4;
@@ -35,6 +37,17 @@ const LOCATION_MASK: u64 = (1 << Location::BITS) - 1;
 const _: () = assert!(1 << LENGTH_BITS == PAGE_SIZE);
 const _: () = assert!(LENGTH_SHIFT + LENGTH_BITS <= u64::BITS);
 const _: () = assert!(LOCK & KIND_MASK == 0 && LOCK < 1 << PAYLOAD_SHIFT);
+
+/// What a spilled object is, once it is opened: what it was in the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpillForm {
+    /// An lz4 object.
+    Lz4,
+    /// A zstd object.
+    Zstd,
+    /// The page itself.
+    Huge,
+}
 
 /// Where the contents of a slot are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +81,15 @@ pub enum Entry {
         /// Where in the buffers.
         at: BufferPage,
     },
+    /// A sealed object in the spill.
+    Spilled {
+        /// What it is.
+        form: SpillForm,
+        /// Its place in the spill.
+        at: Location,
+        /// Bytes of its data, 1 to 4096, without the seal.
+        len: u16,
+    },
     /// A kind that this version does not know: a damaged table, or one of a newer version.
     Unknown,
 }
@@ -78,6 +100,30 @@ impl Entry {
     #[inline]
     pub const fn holds_word(word: u64) -> bool {
         is_wide(word) || is_twice(word)
+    }
+
+    /// Where in the pool the contents are and how long they are; `None` if they are not there.
+    #[inline]
+    pub const fn in_pool(self) -> Option<(Location, u16)> {
+        match self {
+            Self::Lz4 { at, len } | Self::Zstd { at, len } => Some((at, len)),
+            Self::Huge { at } => Some((at, PAGE_SIZE as u16)),
+            _ => None,
+        }
+    }
+
+    /// What an entry becomes whose contents, in the pool or in the spill, move to `at` in the
+    /// spill; `None` if they are in neither.
+    #[inline]
+    pub const fn moved_to_spill(self, at: Location) -> Option<Self> {
+        let (form, len) = match self {
+            Self::Lz4 { len, .. } => (SpillForm::Lz4, len),
+            Self::Zstd { len, .. } => (SpillForm::Zstd, len),
+            Self::Huge { .. } => (SpillForm::Huge, PAGE_SIZE as u16),
+            Self::Spilled { form, len, .. } => (form, len),
+            _ => return None,
+        };
+        Some(Self::Spilled { form, at, len })
     }
 
     /// The entry as a table word, unlocked and with age 0. Panics on [`Entry::Unknown`], on a word
@@ -95,6 +141,9 @@ impl Entry {
             Self::Zstd { at, len } => object(ZSTD, at, len),
             Self::Huge { at } => HUGE | at.units() << PAYLOAD_SHIFT | LENGTH_MASK << LENGTH_SHIFT,
             Self::Staged { at } => STAGED | u64::from(at.0) << PAYLOAD_SHIFT,
+            Self::Spilled { form: SpillForm::Lz4, at, len } => object(SPILL_LZ4, at, len),
+            Self::Spilled { form: SpillForm::Zstd, at, len } => object(SPILL_ZSTD, at, len),
+            Self::Spilled { form: SpillForm::Huge, at, len } => object(SPILL_HUGE, at, len),
             Self::Unknown => panic!("an unknown entry cannot be stored"),
         }
     }
@@ -104,6 +153,7 @@ impl Entry {
     pub fn unpack(raw: u64) -> Self {
         let at = || Location::from_units(raw >> PAYLOAD_SHIFT & LOCATION_MASK);
         let len = || (raw >> LENGTH_SHIFT & LENGTH_MASK) as u16 + 1;
+        let spilled = |form| Self::Spilled { form, at: at(), len: len() };
         match raw & KIND_MASK {
             EMPTY => Self::Empty,
             SAME_WIDE => Self::Same((raw as i64 >> PAYLOAD_SHIFT) as u64),
@@ -112,7 +162,22 @@ impl Entry {
             ZSTD => Self::Zstd { at: at(), len: len() },
             HUGE => Self::Huge { at: at() },
             STAGED => Self::Staged { at: BufferPage((raw >> PAYLOAD_SHIFT) as u32) },
+            SPILL_LZ4 => spilled(SpillForm::Lz4),
+            SPILL_ZSTD => spilled(SpillForm::Zstd),
+            SPILL_HUGE => spilled(SpillForm::Huge),
             _ => Self::Unknown,
+        }
+    }
+}
+
+impl SpillForm {
+    /// The form as a number that is written with the object.
+    #[inline]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Lz4 => SPILL_LZ4 as u8,
+            Self::Zstd => SPILL_ZSTD as u8,
+            Self::Huge => SPILL_HUGE as u8,
         }
     }
 }
@@ -152,7 +217,9 @@ mod tests {
         fn places_survive_packing(at in location(), len in 1..=4096u16, page: u32) {
             let staged = Entry::Staged { at: BufferPage(page) };
             let packed = [Entry::Lz4 { at, len }, Entry::Zstd { at, len }, Entry::Huge { at }];
-            for entry in packed.into_iter().chain([staged]) {
+            let spilled = [SpillForm::Lz4, SpillForm::Zstd, SpillForm::Huge]
+                .map(|form| Entry::Spilled { form, at, len });
+            for entry in packed.into_iter().chain(spilled).chain([staged]) {
                 prop_assert_eq!(Entry::unpack(entry.pack()), entry);
                 prop_assert_eq!(Entry::unpack(entry.pack() | LOCK | 0xffe0), entry);
                 prop_assert_eq!(entry.pack() & LOCK, 0);

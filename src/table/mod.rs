@@ -14,7 +14,7 @@
 mod entry;
 mod slot;
 
-pub use entry::Entry;
+pub use entry::{Entry, SpillForm};
 pub use slot::SlotGuard;
 
 use crate::sys::map::Words;
