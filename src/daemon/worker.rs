@@ -231,6 +231,7 @@ fn times_of(from: ReadFrom, stats: &QueueStats) -> &Histogram {
         ReadFrom::Zstd => &stats.times.read_zstd,
         ReadFrom::Huge => &stats.times.read_huge,
         ReadFrom::Staged => &stats.times.read_staged,
+        ReadFrom::Spill(_) => &stats.times.read_spill,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the writer asks of a file or device.
 
+use crate::limits::SPILL_DRAFTS;
 use crate::sys::buffers::IoBuf;
+use crate::sys::spill_ring::{SpillRing, TRANSFERS};
 
 /// Names a transfer among those under way. Its value is the writer's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,4 +38,17 @@ pub trait Disk {
     /// A transfer that has ended, in any order. With `wait` it waits for one, but not for ever:
     /// `None` when none has ended for a second or so, and when none is under way.
     fn end(&mut self, wait: bool) -> Option<Ended>;
+}
+
+const _: () = assert!(SPILL_DRAFTS < TRANSFERS, "the drafts, and a segment being read");
+
+impl Disk for SpillRing {
+    fn start(&mut self, token: Token, job: Job, buffer: IoBuf) {
+        Self::start(self, token.0, job.write, job.at, job.len, buffer);
+    }
+
+    fn end(&mut self, wait: bool) -> Option<Ended> {
+        let (number, buffer, result) = Self::end(self, wait)?;
+        Some(Ended { token: Token(number), buffer, result })
+    }
 }

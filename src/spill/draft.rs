@@ -80,8 +80,7 @@ impl Draft {
     /// Whether there is room for an object of `len` bytes.
     pub const fn fits(&self, len: u16) -> bool {
         let end = (self.used + Segments::units_of(len)) as usize * Location::UNIT;
-        self.objects < SEGMENT_OBJECTS_MAX
-            && end + summary_bytes(self.objects + 1) <= SEGMENT_BYTES
+        self.objects < SEGMENT_OBJECTS_MAX && end + summary_bytes(self.objects + 1) <= SEGMENT_BYTES
     }
 
     /// Seals an object into it and says where in the spill that will be. Panics if it does not fit,

@@ -122,7 +122,8 @@ fn another_slot_form_length_place_write_or_key_does_not_open() {
     }
     assert_eq!(open(&filled, &filled.bytes, filled.objects[1].0, record), Err(Broken));
     let place = filled.segments.place(at);
-    let open = |seal: &Seal, place| seal.open(place, record, &mut filled.bytes[..1016].to_vec()).is_ok();
+    let open =
+        |seal: &Seal, place| seal.open(place, record, &mut filled.bytes[..1016].to_vec()).is_ok();
     assert!(open(&filled.seal, place));
     assert!(!open(&filled.seal, Place { sequence: place.sequence + 1, ..place }), "a former write");
     assert!(!open(&filled.seal, Place { unit: place.unit + 1, ..place }));

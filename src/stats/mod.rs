@@ -85,6 +85,12 @@ counters! {
     read_corrupt_pages,
     /// Pages read that were still staged.
     read_staged_pages,
+    /// Pages read from the spill.
+    read_spill_pages,
+    /// Reads of the spill that came too late: the slot had changed meanwhile.
+    read_spill_again,
+    /// Pages that could not be read because the spill's file or device failed.
+    read_spill_errors,
     /// Pages committed before they were compressed.
     write_staged_pages,
     /// Pages compressed before their commit, because staging was full or the pool nearly so.
@@ -113,8 +119,24 @@ counters! {
     slots_huge,
     /// Change in the number of staged slots.
     slots_staged,
+    /// Change in the number of spilled slots.
+    slots_spilled,
     /// Change in the bytes of page data held in the pool, without headers and rounding.
     stored_bytes,
+    /// Change in the bytes of page data held in the spill, without seals and rounding.
+    spilled_bytes,
+    /// Pages moved from the pool to the spill.
+    spilled_pages,
+    /// Pages on their way to the spill that were overwritten or discarded before they were there.
+    spill_stale_pages,
+    /// Pages moved within the spill by cleaning.
+    spill_moved_pages,
+    /// Segments of the spill that were cleaned.
+    spill_cleaned_segments,
+    /// Bytes given to the spill's file or device to write.
+    spill_write_bytes,
+    /// Segments that could not be written; their pages stayed where they were.
+    spill_write_errors,
     /// Requests that failed because the file or device behind ours did.
     backing_errors,
     /// Transfers that the file or device behind ours carried out in part; the rest was asked again.
@@ -166,6 +188,8 @@ times! {
     read_huge,
     /// Answering one page that is still staged.
     read_staged,
+    /// Answering one page from the spill, reading included.
+    read_spill,
     /// From a staged page's arrival in this process to its having moved to the pool.
     compress_lag,
 }

@@ -1,6 +1,7 @@
 //! Check: does everything agree with the slot table?
 
 use super::Store;
+use crate::spill::Segments;
 use crate::table::Entry;
 use crate::units::{Location, PAGE_SIZE, SlotIndex};
 use std::collections::HashSet;
@@ -18,8 +19,12 @@ pub struct CheckReport {
     pub slots_huge: u64,
     /// Staged slots.
     pub slots_staged: u64,
+    /// Spilled slots.
+    pub slots_spilled: u64,
     /// Bytes of page data in the pool, without headers and rounding.
     pub stored_bytes: u64,
+    /// Bytes of page data in the spill, without seals and rounding.
+    pub spilled_bytes: u64,
 }
 
 impl Store {
@@ -32,6 +37,7 @@ impl Store {
     pub fn check(&self) -> Result<CheckReport, String> {
         let mut report = CheckReport::default();
         let mut seen = HashSet::new();
+        let mut live = vec![0; self.spill.as_ref().map_or(0, |s| s.segments.count())];
         for index in 0..self.slots() {
             let slot = SlotIndex(index as u32);
             match self.table.peek(slot) {
@@ -53,7 +59,18 @@ impl Store {
                     report.stored_bytes += PAGE_SIZE as u64;
                 }
                 Entry::Staged { .. } => report.slots_staged += 1,
+                Entry::Spilled { at, len, .. } => {
+                    self.check_spilled(slot, at, len, &mut live)?;
+                    report.slots_spilled += 1;
+                    report.spilled_bytes += u64::from(len);
+                }
                 Entry::Unknown => return Err(format!("slot {index}: unknown kind of entry")),
+            }
+        }
+        for (segment, named) in live.into_iter().enumerate() {
+            let counted = self.spill.as_ref().map_or(0, |s| s.segments.live_units(segment));
+            if counted != named {
+                return Err(format!("segment {segment}: {counted} units live, slots name {named}"));
             }
         }
         self.pool.check();
@@ -63,6 +80,21 @@ impl Store {
             return Err(format!("the pool has {objects} objects, the slot table names {named}"));
         }
         Ok(report)
+    }
+
+    fn check_spilled(
+        &self,
+        slot: SlotIndex,
+        at: Location,
+        len: u16,
+        live: &mut [u32],
+    ) -> Result<(), String> {
+        let inside = self.spill.as_ref().is_some_and(|s| s.segments.contains(at, len));
+        if !inside {
+            return Err(format!("slot {}: {at:?} is outside the spill", slot.0));
+        }
+        live[Segments::segment_of(at) as usize] += Segments::units_of(len);
+        Ok(())
     }
 
     fn check_object(

@@ -15,13 +15,18 @@
 mod check;
 mod discard;
 mod read;
+mod spill_writer;
+mod spilled;
 mod stage;
 mod write;
 
 pub use check::CheckReport;
 pub use read::ReadFrom;
+pub use spill_writer::{Added, Cleaned, Collected, SpillWriter};
+pub use spilled::{Opened, Sought};
 
 use crate::pool::{Pool, PoolUsage};
+use crate::spill::Spill;
 use crate::stats::{Counter, QueueStats};
 use crate::sys::buffers::BufferArea;
 use crate::sys::map::{Arena, Words};
@@ -52,6 +57,8 @@ pub struct Store {
     buffers: Option<Arc<BufferArea>>,
     /// Staged slots, of all threads.
     staged: AtomicU64,
+    /// Where objects go that leave the pool.
+    spill: Option<Spill>,
 }
 
 impl Store {
@@ -59,7 +66,7 @@ impl Store {
     /// process left there will be an adopting constructor. Allocates the pool's bookkeeping.
     pub fn new(table: Words, arena: Arena, codec: StoreCodec) -> Self {
         let (table, pool) = (SlotTable::new(table), Pool::new(arena));
-        Self { table, pool, codec, buffers: None, staged: AtomicU64::new(0) }
+        Self { table, pool, codec, buffers: None, staged: AtomicU64::new(0), spill: None }
     }
 
     /// The same, able to stage pages that lie in these buffers.
@@ -67,6 +74,18 @@ impl Store {
     pub fn with_buffers(mut self, buffers: Arc<BufferArea>) -> Self {
         self.buffers = Some(buffers);
         self
+    }
+
+    /// The same, able to read pages from this spill. A [`SpillWriter`] puts them there.
+    #[must_use]
+    pub fn with_spill(mut self, spill: Spill) -> Self {
+        self.spill = Some(spill);
+        self
+    }
+
+    /// The spill, if there is one.
+    pub const fn spill(&self) -> Option<&Spill> {
+        self.spill.as_ref()
     }
 
     /// Number of slots.
@@ -113,6 +132,9 @@ impl Store {
             Entry::Staged { .. } => {
                 self.staged.fetch_sub(1, Ordering::Relaxed);
             }
+            Entry::Spilled { at, len, .. } => {
+                self.spill.iter().for_each(|spill| spill.segments.dead(at, len));
+            }
             Entry::Empty | Entry::Same(_) | Entry::Unknown => {}
         }
     }
@@ -147,6 +169,10 @@ fn count_slot(entry: Entry, stats: &QueueStats, change: impl Fn(&Counter, u64)) 
             change(&stats.stored_bytes, PAGE_SIZE as u64);
         }
         Entry::Staged { .. } => change(&stats.slots_staged, 1),
+        Entry::Spilled { len, .. } => {
+            change(&stats.slots_spilled, 1);
+            change(&stats.spilled_bytes, len.into());
+        }
         Entry::Empty | Entry::Unknown => {}
     }
 }

@@ -1,6 +1,6 @@
 //! Read: a slot's page.
 
-use super::Store;
+use super::{Sought, Store};
 use crate::codec::{Stream, lz4, same};
 use crate::error::IoError;
 use crate::stats::QueueStats;
@@ -22,10 +22,14 @@ pub enum ReadFrom {
     Huge,
     /// A request buffer.
     Staged,
+    /// Nothing yet, and the page is untouched: these blocks of the spill have to be read, and given
+    /// to [`Store::open_spilled`].
+    Spill(Sought),
 }
 
 impl Store {
-    /// Copies the page of `slot` to `page` and says where it was; an empty slot reads as zeros.
+    /// Copies the page of `slot` to `page` and says where it was, or what has to be read from the
+    /// spill for it; an empty slot reads as zeros.
     ///
     /// [`IoError::Corrupt`]: the object is damaged or another slot's; `page` is then undefined and
     /// must not reach anybody. [`IoError::Invalid`]: no such slot. Blocks for the slot's lock only,
@@ -81,6 +85,7 @@ impl Store {
                 stats.read_staged_pages.add(1);
                 copied.map(|()| ReadFrom::Staged).ok_or(IoError::Corrupt)
             }
+            Entry::Spilled { form, at, len } => self.seek(form, at, len),
             Entry::Unknown => Err(IoError::Corrupt),
         };
         if result.is_err() {

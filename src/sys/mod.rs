@@ -11,6 +11,7 @@ pub mod heap;
 pub mod lockfile;
 pub mod map;
 pub mod spill;
+pub mod spill_ring;
 pub mod statefs;
 pub mod ublk_abi;
 pub mod uring;

@@ -5,10 +5,11 @@
 //! | 0..4 | kind | kind | kind |
 //! | 4 | lock | lock | lock |
 //! | 5..16 | for the age | for the age | for the age |
-//! | 16..50 | location in pool or spill, units of 16 bytes | 48 bits sign-extended, or 32 bits twice | page |
+//! | 16..50 | location, units of 16 bytes | 48 bits sign-extended, or 32 bits twice | page |
 //! | 50..62 | length of the data less one | | 0 |
 //! | 62..64 | 0 | | 0 |
 //!
+//! A location is one in the pool's arena, or in the spill for spilled objects.
 //! The low 16 bits mean the same for every kind, so that the age can be kept without knowing it.
 
 use crate::units::{BufferPage, Location, PAGE_SIZE};

@@ -1,0 +1,565 @@
+//! Spilling against a disk that fails, dawdles, tears, lies and forgets: every page read is right or
+//! an error, never wrong, and nothing is lost when writes fail.
+
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use uswap::codec::Stream;
+use uswap::error::IoError;
+use uswap::limits::{SEGMENT_BYTES, SLAB_BYTES};
+use uswap::spill::{Disk, Ended, Job, KEY_BYTES, Seal, Segments, Spill, Token};
+use uswap::stats::{QueueStats, Stats};
+use uswap::store::{Added, Cleaned, Opened, ReadFrom, Sought, SpillWriter, Store, StoreCodec};
+use uswap::sys::buffers::{BufferArea, CHUNK_PAGES, IoBuf, Search};
+use uswap::sys::map::{Arena, Words};
+use uswap::units::{PAGE_SIZE, Page, QueueId, SlotIndex};
+
+const SLOTS: u32 = 640;
+const SEGMENTS: usize = 16;
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn file(len: usize) -> File {
+    let file = tempfile::tempfile().expect("temporary file");
+    file.set_len(len as u64).expect("size");
+    file
+}
+
+fn store(codec: StoreCodec) -> Store {
+    let words = SLOTS as usize;
+    let table = Words::new(&file(words * 8), words).expect("map");
+    let arena = 128 * SLAB_BYTES;
+    let arena = Arena::new(&file(arena), arena).expect("map");
+    let segments = Segments::new((SEGMENTS * SEGMENT_BYTES) as u64);
+    let spill = Spill { seal: Seal::new(&[9; KEY_BYTES]), segments };
+    Store::new(table, arena, codec).with_spill(spill)
+}
+
+fn buffers() -> Vec<IoBuf> {
+    let count = SpillWriter::<Sim>::BUFFERS;
+    let area = BufferArea::new(&file(count * SEGMENT_BYTES), count).expect("map");
+    (0..count).map_while(|_| area.take(CHUNK_PAGES, Search::Low)).collect()
+}
+
+/// A page of which the first `random` bytes do not compress and the rest is a short period.
+fn page(seed: u64, random: usize) -> Page {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    std::array::from_fn(|i| {
+        if i >= random {
+            return (i % 13) as u8 ^ seed as u8;
+        }
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+}
+
+/// How often, of 256 times, the disk does what.
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    /// A write fails and may have written some of it.
+    write_error: u8,
+    /// A read fails.
+    read_error: u8,
+    /// A write is said to be done, and only its beginning is.
+    torn: u8,
+    /// A write is said to be done, and nothing is.
+    lost: u8,
+    /// A bit is wrong in what was read.
+    flip: u8,
+    /// A transfer takes longer.
+    slow: u8,
+}
+
+impl Faults {
+    /// Whether pages that reached the disk may be unreadable.
+    fn may_lose(&self) -> bool {
+        [self.read_error, self.torn, self.lost, self.flip].iter().any(|&rate| rate > 0)
+    }
+}
+
+/// What is on the disk, block by block, so that a reader may see a write half done.
+struct Medium {
+    blocks: Vec<Mutex<Page>>,
+    faults: Mutex<Faults>,
+    random: Mutex<u64>,
+}
+
+impl Medium {
+    fn new(faults: Faults, seed: u64) -> Arc<Self> {
+        let count = SEGMENTS * SEGMENT_BYTES / PAGE_SIZE;
+        let blocks = (0..count).map(|_| Mutex::new([0; PAGE_SIZE])).collect();
+        let (faults, random) = (Mutex::new(faults), Mutex::new(seed | 1));
+        Arc::new(Self { blocks, faults, random })
+    }
+
+    fn random(&self) -> u64 {
+        let mut state = self.random.lock().expect("unpoisoned");
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state >> 8
+    }
+
+    fn happens(&self, rate: impl Fn(&Faults) -> u8) -> bool {
+        let rate = rate(&self.faults.lock().expect("unpoisoned"));
+        self.random() % 256 < u64::from(rate)
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) -> Result<(), i32> {
+        let mut count = bytes.len() / PAGE_SIZE;
+        let error = self.happens(|f| f.write_error);
+        if error || self.happens(|f| f.torn) {
+            count = self.random() as usize % count;
+        }
+        if self.happens(|f| f.lost) {
+            return Ok(());
+        }
+        let first = at as usize / PAGE_SIZE;
+        for (i, block) in bytes.as_chunks::<PAGE_SIZE>().0.iter().take(count).enumerate() {
+            *self.blocks[first + i].lock().expect("unpoisoned") = *block;
+        }
+        if error { Err(if self.random() % 2 == 0 { EIO } else { ENOSPC }) } else { Ok(()) }
+    }
+
+    fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), i32> {
+        if self.happens(|f| f.read_error) {
+            return Err(EIO);
+        }
+        let first = at as usize / PAGE_SIZE;
+        for (i, block) in bytes.as_chunks_mut::<PAGE_SIZE>().0.iter_mut().enumerate() {
+            *block = *self.blocks[first + i].lock().expect("unpoisoned");
+        }
+        if self.happens(|f| f.flip) {
+            let bit = self.random() as usize % (bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        Ok(())
+    }
+}
+
+/// A disk whose transfers end when they like.
+struct Sim {
+    medium: Arc<Medium>,
+    under_way: Vec<(Token, Job, IoBuf)>,
+}
+
+impl Disk for Sim {
+    fn start(&mut self, token: Token, job: Job, buffer: IoBuf) {
+        assert!(job.at.is_multiple_of(4096) && job.len.is_multiple_of(4096) && job.len > 0);
+        assert!(job.at as usize + job.len <= SEGMENTS * SEGMENT_BYTES);
+        self.under_way.push((token, job, buffer));
+    }
+
+    fn end(&mut self, wait: bool) -> Option<Ended> {
+        if self.under_way.is_empty() || (!wait && self.medium.happens(|f| f.slow)) {
+            return None;
+        }
+        let pick = self.medium.random() as usize % self.under_way.len();
+        let (token, job, mut buffer) = self.under_way.swap_remove(pick);
+        let result = match job.write {
+            true => self.medium.write(job.at, &buffer[..job.len]),
+            false => self.medium.read(job.at, &mut buffer[..job.len]),
+        };
+        Some(Ended { token, buffer, result })
+    }
+}
+
+/// Reads as a queue thread does. `Err` only for pages that have to come from the disk.
+fn read(
+    store: &Store,
+    medium: &Medium,
+    slot: SlotIndex,
+    stream: &mut Stream,
+    stats: &QueueStats,
+) -> Result<Page, IoError> {
+    let (mut page, mut blocks) = ([0xee; PAGE_SIZE], [0; 2 * PAGE_SIZE]);
+    loop {
+        let ReadFrom::Spill(sought) = store.read(slot, &mut page, stream, stats)? else {
+            return Ok(page);
+        };
+        let blocks = &mut blocks[..sought.span.len as usize];
+        if let Err(errno) = medium.read(sought.span.at, blocks) {
+            if store.is_current(slot, &sought) {
+                return Err(IoError::Backing(errno));
+            }
+            continue;
+        }
+        if store.open_spilled(slot, &sought, blocks, &mut page, stream, stats)? == Opened::Page {
+            return Ok(page);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write {
+        slot: u32,
+        seed: u64,
+        random: usize,
+    },
+    Discard {
+        first: u32,
+        count: u32,
+    },
+    Read {
+        slot: u32,
+    },
+    /// Begins a read; [`Step::Open`] ends it, whatever has happened meanwhile.
+    Seek {
+        slot: u32,
+    },
+    Open,
+    Spill {
+        first: u32,
+        count: u32,
+    },
+    Flush,
+    Collect {
+        wait: bool,
+    },
+    Clean,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let slot = || 0..SLOTS;
+    prop_oneof![
+        8 => (slot(), any::<u64>(), 0..=PAGE_SIZE)
+            .prop_map(|(slot, seed, random)| Step::Write { slot, seed, random }),
+        1 => (slot(), 0..20u32).prop_map(|(first, count)| Step::Discard { first, count }),
+        4 => slot().prop_map(|slot| Step::Read { slot }),
+        3 => slot().prop_map(|slot| Step::Seek { slot }),
+        3 => Just(Step::Open),
+        6 => (slot(), 1..60u32).prop_map(|(first, count)| Step::Spill { first, count }),
+        3 => Just(Step::Flush),
+        4 => any::<bool>().prop_map(|wait| Step::Collect { wait }),
+        4 => Just(Step::Clean),
+    ]
+}
+
+/// The store and the map that it should behave like.
+struct Machine {
+    store: Store,
+    medium: Arc<Medium>,
+    writer: SpillWriter<Sim>,
+    model: HashMap<u32, Page>,
+    sought: Option<(SlotIndex, Sought, Vec<u8>)>,
+    stream: Stream,
+    stats: QueueStats,
+}
+
+impl Machine {
+    fn new(codec: StoreCodec, faults: Faults, seed: u64) -> Self {
+        let (store, medium) = (store(codec), Medium::new(faults, seed));
+        let disk = Sim { medium: Arc::clone(&medium), under_way: Vec::new() };
+        let writer = SpillWriter::new(&store, disk, buffers());
+        let (stream, stats) = (Stream::new(), QueueStats::default());
+        Self { store, medium, writer, model: HashMap::new(), sought: None, stream, stats }
+    }
+
+    fn check(&mut self, slot: u32) {
+        let found = read(&self.store, &self.medium, SlotIndex(slot), &mut self.stream, &self.stats);
+        let wanted = self.model.get(&slot).unwrap_or(&[0; PAGE_SIZE]);
+        match found {
+            Ok(page) => assert!(page == *wanted, "slot {slot}: a wrong page"),
+            Err(error) => {
+                let faults = *self.medium.faults.lock().expect("unpoisoned");
+                assert!(faults.may_lose(), "slot {slot}: {error:?} on an honest disk");
+            }
+        }
+    }
+
+    fn seek(&mut self, slot: SlotIndex) {
+        let mut page = [0; PAGE_SIZE];
+        let found = self.store.read(slot, &mut page, &mut self.stream, &self.stats);
+        let Ok(ReadFrom::Spill(sought)) = found else { return };
+        let mut blocks = vec![0; sought.span.len as usize];
+        if self.medium.read(sought.span.at, &mut blocks).is_ok() {
+            self.sought = Some((slot, sought, blocks));
+        }
+    }
+
+    fn open(&mut self) {
+        let Some((slot, sought, mut blocks)) = self.sought.take() else { return };
+        let mut page = [0xee; PAGE_SIZE];
+        let (stream, stats) = (&mut self.stream, &self.stats);
+        let opened = self.store.open_spilled(slot, &sought, &mut blocks, &mut page, stream, stats);
+        match opened {
+            Ok(Opened::Page) => assert!(page == self.model[&slot.0], "slot {}: stale", slot.0),
+            Ok(Opened::Changed) => {}
+            Err(_) => self.check(slot.0),
+        }
+    }
+
+    fn spill(&mut self, first: u32, count: u32) {
+        for slot in first..(first + count).min(SLOTS) {
+            match self.writer.add(&self.store, SlotIndex(slot), &self.stats) {
+                Added::Taken | Added::NotInPool => {}
+                Added::Busy | Added::NoSegment => return,
+            }
+        }
+    }
+
+    fn apply(&mut self, step: Step) {
+        let stats = &self.stats;
+        match step {
+            Step::Write { slot, seed, random } => {
+                let page = page(seed, random);
+                if self.store.write(SlotIndex(slot), &page, &mut self.stream, stats).is_ok() {
+                    self.model.insert(slot, page);
+                }
+            }
+            Step::Discard { first, count } => {
+                let count = count.min(SLOTS - first);
+                self.store.discard(SlotIndex(first), count, stats).expect("in range");
+                self.model.retain(|slot, _| !(first..first + count).contains(slot));
+            }
+            Step::Read { slot } => self.check(slot),
+            Step::Seek { slot } => self.seek(SlotIndex(slot)),
+            Step::Open => self.open(),
+            Step::Spill { first, count } => self.spill(first, count),
+            Step::Flush => self.writer.flush(&self.store, stats),
+            Step::Collect { wait } => drop(self.writer.collect(&self.store, wait, stats)),
+            Step::Clean => drop(self.writer.clean(&self.store, stats)),
+        }
+    }
+
+    fn finish(mut self) {
+        (0..SLOTS).for_each(|slot| self.check(slot));
+        settle(&mut self.writer, &self.store, &self.stats);
+        (0..SLOTS).for_each(|slot| self.check(slot));
+        agree(&self.store, [&self.stats]);
+        self.store.discard(SlotIndex(0), SLOTS, &self.stats).expect("all slots");
+        let spill = self.store.spill().expect("made with one");
+        assert!((0..SEGMENTS).all(|i| spill.segments.live_units(i) == 0));
+        assert_eq!(self.store.pool_usage().slabs_used, 0);
+    }
+}
+
+/// Ends what is begun.
+fn settle(writer: &mut SpillWriter<Sim>, store: &Store, stats: &QueueStats) {
+    writer.flush(store, stats);
+    while !writer.is_idle() {
+        if writer.is_cleaning() {
+            writer.clean(store, stats);
+        }
+        writer.flush(store, stats);
+        writer.collect(store, true, stats);
+    }
+}
+
+/// The table, pool, segments and counters tell the same.
+fn agree<'a>(store: &Store, stats: impl IntoIterator<Item = &'a QueueStats>) {
+    let report = store.check().expect("a consistent store");
+    let mut sums = [0u64; 4];
+    for s in stats {
+        let changes = [&s.slots_spilled, &s.spilled_bytes, &s.stored_bytes, &s.slots_huge];
+        for (sum, change) in sums.iter_mut().zip(changes) {
+            *sum = sum.wrapping_add(change.get());
+        }
+    }
+    let found =
+        [report.slots_spilled, report.spilled_bytes, report.stored_bytes, report.slots_huge];
+    assert_eq!(sums, found);
+}
+
+fn codec() -> impl Strategy<Value = StoreCodec> {
+    prop_oneof![Just(StoreCodec::Lz4), Just(StoreCodec::Zstd), Just(StoreCodec::None)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn with_an_honest_disk_nothing_is_ever_lost(
+        steps in proptest::collection::vec(step(), 1..1500),
+        codec in codec(),
+        write_error in prop_oneof![Just(0u8), 1..200u8],
+        slow: u8,
+        seed: u64,
+    ) {
+        let faults = Faults { write_error, slow, ..Faults::default() };
+        let mut machine = Machine::new(codec, faults, seed);
+        steps.into_iter().for_each(|step| machine.apply(step));
+        machine.finish();
+    }
+
+    #[test]
+    fn with_a_disk_that_lies_a_page_is_right_or_an_error(
+        steps in proptest::collection::vec(step(), 1..1500),
+        codec in codec(),
+        rates: [u8; 6],
+        seed: u64,
+    ) {
+        let [write_error, read_error, torn, lost, flip, slow] = rates.map(|rate| rate / 3);
+        let faults = Faults { write_error, read_error, torn, lost, flip: flip.max(1), slow };
+        let mut machine = Machine::new(codec, faults, seed);
+        steps.into_iter().for_each(|step| machine.apply(step));
+        machine.finish();
+    }
+}
+
+#[test]
+fn a_page_written_again_at_the_same_place_is_not_the_one_that_was_copied() {
+    let mut machine = Machine::new(StoreCodec::None, Faults::default(), 1);
+    let slot = SlotIndex(7);
+    let write = |machine: &mut Machine, seed| {
+        machine.apply(Step::Write { slot: slot.0, seed, random: PAGE_SIZE });
+    };
+    write(&mut machine, 1);
+    assert_eq!(machine.writer.add(&machine.store, slot, &machine.stats), Added::Taken);
+    machine.writer.flush(&machine.store, &machine.stats);
+    // The second write takes the other page of the slab's first two, the third the first again.
+    write(&mut machine, 2);
+    write(&mut machine, 3);
+    let done = machine.writer.collect(&machine.store, true, &machine.stats);
+    assert_eq!((done.published, done.stale), (0, 1));
+    machine.check(slot.0);
+    machine.finish();
+}
+
+#[test]
+fn failed_writes_leave_everything_in_the_pool_and_later_ones_succeed() {
+    let faults = Faults { write_error: 255, ..Faults::default() };
+    let mut machine = Machine::new(StoreCodec::Lz4, faults, 2);
+    for slot in 0..100 {
+        machine.apply(Step::Write { slot, seed: slot.into(), random: 1000 });
+    }
+    machine.spill(0, 100);
+    machine.writer.flush(&machine.store, &machine.stats);
+    let done = machine.writer.collect(&machine.store, true, &machine.stats);
+    assert!(done.error.is_some() && done.published == 0);
+    assert_eq!(machine.stats.spill_write_errors.get(), 1);
+    assert_eq!(machine.store.check().expect("consistent").slots_spilled, 0);
+    *machine.medium.faults.lock().expect("unpoisoned") = Faults::default();
+    machine.spill(0, 100);
+    machine.writer.flush(&machine.store, &machine.stats);
+    let done = machine.writer.collect(&machine.store, true, &machine.stats);
+    assert_eq!((done.published, done.error), (100, None));
+    assert_eq!(machine.store.pool_usage().objects, 0);
+    machine.finish();
+}
+
+/// One page in three is never written again, so every segment keeps something, and room comes from
+/// cleaning alone.
+#[test]
+fn a_full_spill_is_cleaned_and_goes_on() {
+    let mut machine = Machine::new(StoreCodec::None, Faults::default(), 3);
+    let mut seed = 0;
+    let mut full = false;
+    for round in 0..20 {
+        for slot in 0..SLOTS {
+            if round == 0 || slot % 3 != 0 {
+                seed += 1;
+                machine.apply(Step::Write { slot, seed, random: PAGE_SIZE });
+            }
+        }
+        for slot in 0..SLOTS {
+            let mut tries = 0;
+            loop {
+                match machine.writer.add(&machine.store, SlotIndex(slot), &machine.stats) {
+                    Added::Taken | Added::NotInPool => break,
+                    Added::Busy => {
+                        drop(machine.writer.collect(&machine.store, true, &machine.stats))
+                    }
+                    Added::NoSegment => {
+                        full = true;
+                        tries += 1;
+                        assert!(tries < 100, "cleaning makes no room");
+                        if machine.writer.clean(&machine.store, &machine.stats) == Cleaned::Nothing
+                        {
+                            machine.writer.flush(&machine.store, &machine.stats);
+                        }
+                        machine.writer.collect(&machine.store, true, &machine.stats);
+                    }
+                }
+            }
+        }
+    }
+    assert!(full && machine.stats.spill_cleaned_segments.get() > 10, "it was full and cleaned");
+    assert!(machine.stats.spill_moved_pages.get() > 0);
+    machine.finish();
+}
+
+const THREADS: u32 = 3;
+const ROUNDS: u64 = 3000;
+
+/// A page that says in its first bytes whose it is; the rest follows from that.
+fn stamped(slot: u32, round: u64) -> Page {
+    let mut page = page(u64::from(slot) << 32 | round, round as usize * 37 % PAGE_SIZE);
+    page[..4].copy_from_slice(&slot.to_le_bytes());
+    page[8..16].copy_from_slice(&round.to_le_bytes());
+    page
+}
+
+/// Overwrites and discards its own slots, and reads everybody's. What it wrote last must be there.
+fn overwrite(thread: u32, store: &Store, medium: &Medium, stats: &QueueStats) {
+    let mut stream = Stream::new();
+    let mut last = HashMap::new();
+    for round in 0..ROUNDS {
+        let slot = thread + THREADS * (round as u32 * 7 % (SLOTS / THREADS));
+        if round % 13 == 0 {
+            store.discard(SlotIndex(slot), 1, stats).expect("in range");
+            last.remove(&slot);
+        } else if store.write(SlotIndex(slot), &stamped(slot, round), &mut stream, stats).is_ok() {
+            last.insert(slot, round);
+        }
+        let own = thread + THREADS * (round as u32 * 31 % (SLOTS / THREADS));
+        let found = read(store, medium, SlotIndex(own), &mut stream, stats).expect("readable");
+        let wanted = last.get(&own).map_or([0; PAGE_SIZE], |&round| stamped(own, round));
+        assert!(found == wanted, "slot {own}: not the page that was written last");
+        let other = (round * 101 % u64::from(SLOTS)) as u32;
+        let found = read(store, medium, SlotIndex(other), &mut stream, stats).expect("readable");
+        if found != [0; PAGE_SIZE] {
+            let round = u64::from_le_bytes(found[8..16].try_into().expect("eight bytes"));
+            assert!(found == stamped(other, round), "slot {other}: never written to it");
+        }
+    }
+}
+
+#[test]
+fn readers_and_overwriters_never_notice_spilling_and_cleaning() {
+    for codec in [StoreCodec::Lz4, StoreCodec::None] {
+        let store = store(codec);
+        let medium = Medium::new(Faults { write_error: 20, slow: 100, ..Faults::default() }, 5);
+        let disk = Sim { medium: Arc::clone(&medium), under_way: Vec::new() };
+        let mut writer = SpillWriter::new(&store, disk, buffers());
+        let stats = Stats::new(THREADS as u16 + 1, 0);
+        let running = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|thread| {
+                    let (store, medium) = (&store, &*medium);
+                    let stats = stats.queue(QueueId(thread as u16));
+                    scope.spawn(move || overwrite(thread, store, medium, stats))
+                })
+                .collect();
+            let (store, running) = (&store, &running);
+            let own = stats.queue(QueueId(THREADS as u16));
+            let spiller = scope.spawn(move || {
+                let mut slot = 0;
+                while running.load(Ordering::Relaxed) {
+                    slot = (slot + 1) % SLOTS;
+                    writer.add(store, SlotIndex(slot), own);
+                    if slot % 16 == 0 {
+                        writer.flush(store, own);
+                        writer.collect(store, slot % 32 == 0, own);
+                        writer.clean(store, own);
+                    }
+                }
+                settle(&mut writer, store, own);
+            });
+            threads.into_iter().for_each(|thread| thread.join().expect("no wrong page"));
+            running.store(false, Ordering::Relaxed);
+            spiller.join().expect("no panic");
+        });
+        let all: Vec<_> = (0..=THREADS as u16).map(|q| stats.queue(QueueId(q))).collect();
+        agree(&store, all.iter().copied());
+        let sum = |pick: fn(&QueueStats) -> u64| all.iter().map(|s| pick(s)).sum::<u64>();
+        assert!(sum(|s| s.spilled_pages.get()) > 1000, "hardly anything was spilled");
+        assert!(sum(|s| s.read_spill_pages.get()) > 100, "hardly anything was read back");
+        assert!(sum(|s| s.spill_cleaned_segments.get()) > 0, "nothing was cleaned");
+    }
+}
