@@ -86,8 +86,8 @@ pub const OBJECT_HEADER_BYTES: usize = 4;
 /// Longest compressed page that is kept compressed: beyond it the size class is the page itself.
 pub const HUGE_BYTES: usize = ((SLAB_BYTES / 9) & !15) - OBJECT_HEADER_BYTES;
 /// Bytes in a segment of the spill, the unit of writing and cleaning. It is one run of request
-/// buffers, and one request to any disk; 190 objects of lz4 share a summary and an unused end of 1 %
-/// together. Larger ones only make cleaning coarser.
+/// buffers, and a few requests in a row to a disk; 190 objects of lz4 share a summary and an unused
+/// end of 1 % together. Larger ones only make cleaning coarser.
 pub const SEGMENT_BYTES: usize = 256 << 10;
 /// Most objects in a segment: bounds the memory beside each segment that is being filled. A full
 /// segment of so many has objects of 124 bytes, which compress 33 to 1.

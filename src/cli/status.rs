@@ -71,6 +71,14 @@ fn text(status: &protocol::Status) -> String {
         let cache = if backing.direct { "direct" } else { "through the page cache" };
         row("spill", format!("{}, copy mode {}, {cache}", backing.path, backing.copy));
     }
+    if let Some(spill) = &status.spill {
+        let (used, size) = (human(spill.used_bytes), human(spill.size_bytes));
+        let (pages, data, health) = (spill.pages, human(spill.data_bytes), &spill.health);
+        row("spill", format!("{}, {used} of {size} used, {health}", spill.path));
+        row("spilled", format!("{pages} pages, {data} of data"));
+        let (writes, reads) = (spill.write_errors, spill.read_errors);
+        row("spill errors", format!("{writes} segments written, {reads} pages read"));
+    }
     row("size", human(status.size_bytes));
     row("queues", format!("{} of depth {}", status.queues, status.depth));
     let (room, helpers) = (human(status.staging_bytes), status.helpers);
@@ -83,8 +91,9 @@ fn text(status: &protocol::Status) -> String {
     row("slot table", human(memory.table_bytes));
     row("buffers", human(memory.buffer_bytes));
     row("resident", human(memory.resident_bytes));
-    let PageCounts { lz4, zstd, huge, same, staged, .. } = pages;
-    let kinds = format!("{lz4} lz4, {zstd} zstd, {huge} huge, {same} same-filled, {staged} staged");
+    let PageCounts { lz4, zstd, huge, same, staged, spilled, .. } = pages;
+    let kinds = format!("{lz4} lz4, {zstd} zstd, {huge} huge, {same} same-filled");
+    let kinds = format!("{kinds}, {staged} staged, {spilled} spilled");
     row("pages", format!("{} stored: {kinds}", pages.stored));
     let data = data_bytes(status);
     row("data", format!("{} in {}, ratio {}", human(data), human(used), ratio(data, used)));

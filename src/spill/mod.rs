@@ -6,7 +6,7 @@
 //! A segment is written once, whole, and then only read, until nothing in it is wanted any more:
 //!
 //! ```text
-//! | object, tag, to 16 bytes | object, tag, to 16 bytes | ... | summary: a record each | tag | unused |
+//! | object, tag, to 16 bytes | object, tag, to 16 bytes | ... | summary, tag | unused |
 //! ```
 //!
 //! Contracts:

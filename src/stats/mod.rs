@@ -197,7 +197,7 @@ times! {
 /// Counters of all threads that work on requests.
 #[derive(Debug)]
 pub struct Stats {
-    /// The queue threads', then the helpers'.
+    /// The queue threads', then the helpers', then the background thread's.
     threads: Box<[CachePadded<QueueStats>]>,
     queues: usize,
 }
@@ -205,7 +205,8 @@ pub struct Stats {
 impl Stats {
     /// Counters for `queues` queue threads and `helpers` helpers. Allocates; for start-up.
     pub fn new(queues: u16, helpers: u16) -> Self {
-        let threads = queues + helpers;
+        // One more for the thread that works in the background.
+        let threads = queues + helpers + 1;
         let threads = (0..threads).map(|_| CachePadded::default()).collect();
         Self { threads, queues: queues.into() }
     }
@@ -218,6 +219,11 @@ impl Stats {
     /// Counters of one helper.
     pub fn helper(&self, index: u16) -> &QueueStats {
         &self.threads[self.queues + usize::from(index)]
+    }
+
+    /// Counters of the thread that moves pages in the background.
+    pub fn background(&self) -> &QueueStats {
+        &self.threads[self.threads.len() - 1]
     }
 
     /// Name, help and sum over all threads of every counter.

@@ -171,6 +171,12 @@ impl<D: Disk> SpillWriter<D> {
         self.cleaning.is_some()
     }
 
+    /// Whether the disk has something to do.
+    pub fn is_under_way(&self) -> bool {
+        let reads = |cleaning: &Cleaning| cleaning.buffer.is_none();
+        self.under_way.iter().any(Option::is_some) || self.cleaning.as_ref().is_some_and(reads)
+    }
+
     /// Whether nothing is begun or under way.
     pub fn is_idle(&self) -> bool {
         self.idle.len() == SPILL_DRAFTS && self.cleaning.is_none()

@@ -1,15 +1,18 @@
-//! Spilling against a disk that fails, dawdles, tears, lies and forgets: every page read is right or
-//! an error, never wrong, and nothing is lost when writes fail.
+//! Spilling against a disk that fails, dawdles, tears, lies and forgets: every page read is right
+//! or an error, never wrong, and nothing is lost when writes fail.
 
+mod disk;
+
+use disk::{Faults, Medium, SEGMENTS, Sim};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use uswap::codec::Stream;
 use uswap::error::IoError;
 use uswap::limits::{SEGMENT_BYTES, SLAB_BYTES};
-use uswap::spill::{Disk, Ended, Job, KEY_BYTES, Seal, Segments, Spill, Token};
+use uswap::spill::{KEY_BYTES, Seal, Segments, Spill};
 use uswap::stats::{QueueStats, Stats};
 use uswap::store::{Added, Cleaned, Opened, ReadFrom, Sought, SpillWriter, Store, StoreCodec};
 use uswap::sys::buffers::{BufferArea, CHUNK_PAGES, IoBuf, Search};
@@ -17,9 +20,6 @@ use uswap::sys::map::{Arena, Words};
 use uswap::units::{PAGE_SIZE, Page, QueueId, SlotIndex};
 
 const SLOTS: u32 = 640;
-const SEGMENTS: usize = 16;
-const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
 
 fn file(len: usize) -> File {
     let file = tempfile::tempfile().expect("temporary file");
@@ -55,117 +55,6 @@ fn page(seed: u64, random: usize) -> Page {
         state ^= state << 17;
         (state >> 32) as u8
     })
-}
-
-/// How often, of 256 times, the disk does what.
-#[derive(Clone, Copy, Debug, Default)]
-struct Faults {
-    /// A write fails and may have written some of it.
-    write_error: u8,
-    /// A read fails.
-    read_error: u8,
-    /// A write is said to be done, and only its beginning is.
-    torn: u8,
-    /// A write is said to be done, and nothing is.
-    lost: u8,
-    /// A bit is wrong in what was read.
-    flip: u8,
-    /// A transfer takes longer.
-    slow: u8,
-}
-
-impl Faults {
-    /// Whether pages that reached the disk may be unreadable.
-    fn may_lose(&self) -> bool {
-        [self.read_error, self.torn, self.lost, self.flip].iter().any(|&rate| rate > 0)
-    }
-}
-
-/// What is on the disk, block by block, so that a reader may see a write half done.
-struct Medium {
-    blocks: Vec<Mutex<Page>>,
-    faults: Mutex<Faults>,
-    random: Mutex<u64>,
-}
-
-impl Medium {
-    fn new(faults: Faults, seed: u64) -> Arc<Self> {
-        let count = SEGMENTS * SEGMENT_BYTES / PAGE_SIZE;
-        let blocks = (0..count).map(|_| Mutex::new([0; PAGE_SIZE])).collect();
-        let (faults, random) = (Mutex::new(faults), Mutex::new(seed | 1));
-        Arc::new(Self { blocks, faults, random })
-    }
-
-    fn random(&self) -> u64 {
-        let mut state = self.random.lock().expect("unpoisoned");
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        *state >> 8
-    }
-
-    fn happens(&self, rate: impl Fn(&Faults) -> u8) -> bool {
-        let rate = rate(&self.faults.lock().expect("unpoisoned"));
-        self.random() % 256 < u64::from(rate)
-    }
-
-    fn write(&self, at: u64, bytes: &[u8]) -> Result<(), i32> {
-        let mut count = bytes.len() / PAGE_SIZE;
-        let error = self.happens(|f| f.write_error);
-        if error || self.happens(|f| f.torn) {
-            count = self.random() as usize % count;
-        }
-        if self.happens(|f| f.lost) {
-            return Ok(());
-        }
-        let first = at as usize / PAGE_SIZE;
-        for (i, block) in bytes.as_chunks::<PAGE_SIZE>().0.iter().take(count).enumerate() {
-            *self.blocks[first + i].lock().expect("unpoisoned") = *block;
-        }
-        if error { Err(if self.random() % 2 == 0 { EIO } else { ENOSPC }) } else { Ok(()) }
-    }
-
-    fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), i32> {
-        if self.happens(|f| f.read_error) {
-            return Err(EIO);
-        }
-        let first = at as usize / PAGE_SIZE;
-        for (i, block) in bytes.as_chunks_mut::<PAGE_SIZE>().0.iter_mut().enumerate() {
-            *block = *self.blocks[first + i].lock().expect("unpoisoned");
-        }
-        if self.happens(|f| f.flip) {
-            let bit = self.random() as usize % (bytes.len() * 8);
-            bytes[bit / 8] ^= 1 << (bit % 8);
-        }
-        Ok(())
-    }
-}
-
-/// A disk whose transfers end when they like.
-struct Sim {
-    medium: Arc<Medium>,
-    under_way: Vec<(Token, Job, IoBuf)>,
-}
-
-impl Disk for Sim {
-    fn start(&mut self, token: Token, job: Job, buffer: IoBuf) {
-        assert!(job.at.is_multiple_of(4096) && job.len.is_multiple_of(4096) && job.len > 0);
-        assert!(job.at as usize + job.len <= SEGMENTS * SEGMENT_BYTES);
-        self.under_way.push((token, job, buffer));
-    }
-
-    fn end(&mut self, wait: bool) -> Option<Ended> {
-        if self.under_way.is_empty() || (!wait && self.medium.happens(|f| f.slow)) {
-            return None;
-        }
-        let pick = self.medium.random() as usize % self.under_way.len();
-        let (token, job, mut buffer) = self.under_way.swap_remove(pick);
-        let result = match job.write {
-            true => self.medium.write(job.at, &buffer[..job.len]),
-            false => self.medium.read(job.at, &mut buffer[..job.len]),
-        };
-        Some(Ended { token, buffer, result })
-    }
 }
 
 /// Reads as a queue thread does. `Err` only for pages that have to come from the disk.
@@ -322,8 +211,12 @@ impl Machine {
             Step::Open => self.open(),
             Step::Spill { first, count } => self.spill(first, count),
             Step::Flush => self.writer.flush(&self.store, stats),
-            Step::Collect { wait } => drop(self.writer.collect(&self.store, wait, stats)),
-            Step::Clean => drop(self.writer.clean(&self.store, stats)),
+            Step::Collect { wait } => {
+                self.writer.collect(&self.store, wait, stats);
+            }
+            Step::Clean => {
+                self.writer.clean(&self.store, stats);
+            }
         }
     }
 
@@ -339,7 +232,7 @@ impl Machine {
     }
 }
 
-/// Ends what is begun.
+/// Ends what is begun, as far as there is room for it.
 fn settle(writer: &mut SpillWriter<Sim>, store: &Store, stats: &QueueStats) {
     writer.flush(store, stats);
     while !writer.is_idle() {
@@ -347,6 +240,10 @@ fn settle(writer: &mut SpillWriter<Sim>, store: &Store, stats: &QueueStats) {
             writer.clean(store, stats);
         }
         writer.flush(store, stats);
+        if !writer.is_under_way() && writer.is_cleaning() {
+            // Damaged segments have taken all that cleaning could move things to.
+            break;
+        }
         writer.collect(store, true, stats);
     }
 }
@@ -451,7 +348,7 @@ fn a_full_spill_is_cleaned_and_goes_on() {
     let mut full = false;
     for round in 0..20 {
         for slot in 0..SLOTS {
-            if round == 0 || slot % 3 != 0 {
+            if round == 0 || !slot.is_multiple_of(3) {
                 seed += 1;
                 machine.apply(Step::Write { slot, seed, random: PAGE_SIZE });
             }
@@ -462,7 +359,7 @@ fn a_full_spill_is_cleaned_and_goes_on() {
                 match machine.writer.add(&machine.store, SlotIndex(slot), &machine.stats) {
                     Added::Taken | Added::NotInPool => break,
                     Added::Busy => {
-                        drop(machine.writer.collect(&machine.store, true, &machine.stats))
+                        machine.writer.collect(&machine.store, true, &machine.stats);
                     }
                     Added::NoSegment => {
                         full = true;
@@ -500,7 +397,7 @@ fn overwrite(thread: u32, store: &Store, medium: &Medium, stats: &QueueStats) {
     let mut last = HashMap::new();
     for round in 0..ROUNDS {
         let slot = thread + THREADS * (round as u32 * 7 % (SLOTS / THREADS));
-        if round % 13 == 0 {
+        if round.is_multiple_of(13) {
             store.discard(SlotIndex(slot), 1, stats).expect("in range");
             last.remove(&slot);
         } else if store.write(SlotIndex(slot), &stamped(slot, round), &mut stream, stats).is_ok() {
@@ -543,9 +440,9 @@ fn readers_and_overwriters_never_notice_spilling_and_cleaning() {
                 while running.load(Ordering::Relaxed) {
                     slot = (slot + 1) % SLOTS;
                     writer.add(store, SlotIndex(slot), own);
-                    if slot % 16 == 0 {
+                    if slot.is_multiple_of(16) {
                         writer.flush(store, own);
-                        writer.collect(store, slot % 32 == 0, own);
+                        writer.collect(store, slot.is_multiple_of(32), own);
                         writer.clean(store, own);
                     }
                 }
