@@ -15,6 +15,9 @@ mod leftover;
 mod loop_target;
 pub mod protocol;
 mod room;
+mod spill_file;
+mod spill_reads;
+mod spiller;
 mod staging;
 mod state;
 mod status;
@@ -33,8 +36,10 @@ use crate::ublk::{Controller, Features};
 use crate::units::SECTOR_SHIFT;
 use backing::Backing;
 use control::Socket;
-use device::Context;
+use device::{Buffers, Context};
 use grower::Growth;
+use spill_file::SpillFile;
+use spiller::Spilling;
 use state::State;
 use std::io;
 
@@ -56,7 +61,10 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
     let socket = Socket::bind(&settings.socket, &settings.name)?;
     let backing = Backing::open(settings, controller.features(), tell)?;
     let copy = backing.as_ref().map_or(CopyMode::Copy, |backing| backing.copy);
-    let mut state = State::prepare(settings, queues, copy, locked)?;
+    let spill_file = SpillFile::open(settings, tell)?;
+    let spill_bytes = spill_file.as_ref().map(|spill| spill.bytes);
+    let mut state = State::prepare(settings, queues, copy, spill_bytes, locked)?;
+    let spill_buffers = state.spill.take();
     let buffers = std::mem::take(&mut state.buffers);
     let sectors = settings.size >> SECTOR_SHIFT;
     let shape = Geometry { id: settings.id, queues, depth: settings.depth, sectors, copy };
@@ -69,7 +77,12 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
         controller.set_params(id, sectors, can)?;
         let stats = Stats::new(queues, settings.helpers);
         let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
-        let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
+        let mut growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
+        if let Some(store) = state.store.as_ref().filter(|store| store.spill().is_some()) {
+            let spilling = Spilling::new(store, settings.staging)
+                .map_err(|e| cannot("make an eventfd", &e))?;
+            growth.spilling = Some(spilling);
+        }
         let (state, stats, char_device) = (&state, &stats, &char_device);
         let (gone, growth, backing) = (&gone, &growth, backing.as_ref());
         let context = Context {
@@ -78,12 +91,14 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
             queues,
             state,
             backing,
+            spill_file: spill_file.as_ref(),
             stats,
             char_device,
             gone,
             growth,
             tell,
         };
+        let buffers = Buffers { requests: buffers, spill: spill_buffers };
         context.serve(&mut controller, buffers, &socket, &mut signals, ready)
     })();
     // The state goes after the device: until then it says which device is left if we die here.

@@ -3,12 +3,14 @@
 use super::backing::Backing;
 use super::grower::Growth;
 use super::protocol::{
-    BackingUse, BlockSetting, MemoryUse, PageCounts, Safety, Status, SwapUse, TimeUse,
+    BackingUse, BlockSetting, MemoryUse, PageCounts, Safety, SpillUse, Status, SwapUse, TimeUse,
 };
+use super::spill_file::SpillFile;
+use super::spiller::Spilling;
 use super::state::State;
 use super::usage;
 use crate::config::Settings;
-use crate::limits::SLAB_BYTES;
+use crate::limits::{SEGMENT_BYTES, SLAB_BYTES};
 use crate::stats::Stats;
 use crate::stats::histogram::Counts;
 use crate::store::Store;
@@ -34,6 +36,8 @@ pub struct Sources<'a> {
     pub state: &'a State,
     /// The loop target's file or device.
     pub backing: Option<&'a Backing>,
+    /// Where pages go that leave RAM.
+    pub spill_file: Option<&'a SpillFile>,
     /// Counters.
     pub stats: &'a Stats,
     /// Growth of the pool.
@@ -81,6 +85,7 @@ impl Sources<'_> {
             poll_us: self.settings.poll_us,
             uptime_seconds: self.since.elapsed().as_secs(),
             backing: self.backing(),
+            spill: self.spill(&counters),
             memory: self.memory(),
             pages: pages(&counters),
             safety: Safety {
@@ -115,6 +120,25 @@ impl Sources<'_> {
         })
     }
 
+    fn spill(&self, counters: &BTreeMap<String, u64>) -> Option<SpillUse> {
+        let (file, spilling) = self.spill_file.zip(self.growth.spilling.as_ref())?;
+        let count = |name: &str| counters.get(name).copied().unwrap_or(0);
+        let (segments, segments_used) = spilling.segments();
+        Some(SpillUse {
+            path: file.path.display().to_string(),
+            health: spilling.health().name().to_owned(),
+            size_bytes: file.bytes,
+            used_bytes: segments_used * SEGMENT_BYTES as u64,
+            segments,
+            segments_used,
+            pages: count("slots_spilled"),
+            data_bytes: count("spilled_bytes"),
+            written_bytes: count("spill_write_bytes"),
+            write_errors: count("spill_write_errors"),
+            read_errors: count("read_spill_errors"),
+        })
+    }
+
     fn memory(&self) -> MemoryUse {
         let store = self.state.store.as_ref();
         let usage = store.map(Store::pool_usage).unwrap_or_default();
@@ -126,13 +150,21 @@ impl Sources<'_> {
             object_bytes: usage.object_bytes,
             pool_level: self.pool_level.to_owned(),
             pool_growth_failures: self.growth.failures.get(),
-            bookkeeping_bytes: usage.bookkeeping_bytes,
+            bookkeeping_bytes: usage.bookkeeping_bytes + self.spill_bookkeeping_bytes(),
             dictionaries,
             dictionary_bytes,
             table_bytes: self.state.table_bytes,
             buffer_bytes: self.state.buffer_bytes,
             resident_bytes: resident_bytes().unwrap_or(0),
         }
+    }
+}
+
+impl Sources<'_> {
+    fn spill_bookkeeping_bytes(&self) -> u64 {
+        let spill = self.state.store.as_ref().and_then(Store::spill);
+        spill.map_or(0, |spill| spill.segments.bookkeeping_bytes())
+            + self.growth.spilling.as_ref().map_or(0, Spilling::writer_bytes)
     }
 }
 
@@ -149,11 +181,12 @@ fn times(stats: &Stats) -> BTreeMap<String, TimeUse> {
 
 fn pages(counters: &BTreeMap<String, u64>) -> PageCounts {
     let count = |name: &str| counters.get(name).copied().unwrap_or(0);
-    let kinds = ["same", "lz4", "zstd", "dense", "huge", "staged"];
-    let found = kinds.map(|kind| count(&format!("slots_{kind}")));
-    let [same, lz4, zstd, dense, huge, staged] = found;
-    let stored = found.into_iter().fold(0, u64::wrapping_add);
-    PageCounts { stored, same, lz4, zstd, dense, huge, staged, data_bytes: count("stored_bytes") }
+    let kinds = ["same", "lz4", "zstd", "dense", "huge", "staged", "spilled"];
+    let counts = kinds.map(|kind| count(&format!("slots_{kind}")));
+    let stored = counts.into_iter().fold(0, u64::wrapping_add);
+    let [same, lz4, zstd, dense, huge, staged, spilled] = counts;
+    let data_bytes = count("stored_bytes");
+    PageCounts { stored, same, lz4, zstd, dense, huge, staged, spilled, data_bytes }
 }
 
 fn read_trimmed(path: &str) -> String {
