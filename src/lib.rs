@@ -9,7 +9,7 @@
 //! | 5 | `daemon` | threads and life cycle; where requests meet the store |
 //! | 4 | `config` | settings and their rules |
 //! | 3 | `store` | the joined mechanism: one file per verb |
-//! | 2 | `ublk`, `codec`, `pool`, `table` | transport; bytes to fewer bytes; slabs; slots |
+//! | 2 | `ublk`, `codec`, `pool`, `spill`, `table` | transport; codecs; slabs; segments; slots |
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
 //! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
 
@@ -20,6 +20,7 @@ pub mod daemon;
 pub mod error;
 pub mod limits;
 pub mod pool;
+pub mod spill;
 pub mod stats;
 pub mod store;
 #[allow(unsafe_code)]

@@ -92,6 +92,26 @@ pub const OBJECT_BYTES_MIN: usize = 64;
 pub const OBJECT_HEADER_BYTES: usize = 4;
 /// Longest compressed page that is kept compressed: beyond it the size class is the page itself.
 pub const HUGE_BYTES: usize = ((SLAB_BYTES / 9) & !15) - OBJECT_HEADER_BYTES;
+/// Bytes in a segment of the spill, the unit of writing and cleaning. It is one run of request
+/// buffers, and a few requests in a row to a disk; 190 objects of lz4 share a summary and an unused
+/// end of 1 % together. Larger ones only make cleaning coarser.
+pub const SEGMENT_BYTES: usize = 256 << 10;
+/// Most objects in a segment: bounds the memory beside each segment that is being filled. A full
+/// segment of so many has objects of 124 bytes, which compress 33 to 1.
+pub const SEGMENT_OBJECTS_MAX: usize = 2048;
+/// Unit of reads and writes of the spill: what every disk can do around the page cache.
+pub const SPILL_BLOCK_BYTES: usize = PAGE_SIZE;
+/// Most bytes read for one spilled page: a page and its tag touch two blocks.
+pub const SPILL_READ_BYTES_MAX: usize = 2 * SPILL_BLOCK_BYTES;
+/// Smallest spill: 64 segments, of which a few are being filled or kept for cleaning.
+pub const SPILL_BYTES_MIN: u64 = 16 << 20;
+/// Largest spill: a slot entry has 34 bits for a position in units of 16 bytes.
+pub const SPILL_BYTES_MAX: u64 = 16 << 34;
+/// Segments in memory at a time: two on their way to the disk, so that it never waits, and one
+/// being filled.
+pub const SPILL_DRAFTS: usize = 3;
+/// Segments that only cleaning may fill: without them a full spill could not be cleaned.
+pub const SPILL_RESERVE: usize = SPILL_DRAFTS + 1;
 
 const _: () = assert!(SLAB_BYTES.is_multiple_of(PAGE_SIZE) && SLAB_BYTES / PAGE_SIZE == 8);
 const _: () = assert!(OBJECT_BYTES_MIN.is_multiple_of(Location::UNIT));
@@ -103,3 +123,7 @@ const _: () = assert!(REQUEST_BYTES_MAX.is_multiple_of(PAGE_SIZE));
 const _: () = assert!(STAGE_COPY_PAGES_MAX <= REQUEST_PAGES_MAX && REQUEST_PAGES_MAX <= 64);
 const _: () = assert!(DEPTH_MIN <= DEPTH_DEFAULT && DEPTH_DEFAULT <= DEPTH_MAX);
 const _: () = assert!(DISCARD_BYTES_MAX >> SECTOR_SHIFT <= u32::MAX as u64);
+const _: () = assert!(SPILL_BYTES_MAX == (Location::UNIT as u64) << Location::BITS);
+const _: () = assert!(SEGMENT_BYTES.is_multiple_of(SPILL_BLOCK_BYTES));
+const _: () = assert!(SEGMENT_BYTES / Location::UNIT <= u16::MAX as usize);
+const _: () = assert!(SPILL_BYTES_MIN / SEGMENT_BYTES as u64 >= 4 * SPILL_RESERVE as u64);

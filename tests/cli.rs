@@ -88,6 +88,7 @@ fn status(name: &str, swap: bool) -> Status {
         swap: swap.then_some(SwapUse { size_bytes: 6 << 30, used_bytes: 3 << 20, priority: 100 }),
         backing: None,
         policy: None,
+        spill: None,
         memory: MemoryUse {
             pool_bytes: 2 << 30,
             pool_used_bytes: 1 << 20,

@@ -13,7 +13,7 @@ const LINE_COLUMNS_MAX: usize = 100;
 const LAYERS: [&[&str]; 8] = [
     &["units", "limits", "error", "stats"],
     &["sys"],
-    &["ublk", "codec", "pool", "table"],
+    &["ublk", "codec", "pool", "spill", "table"],
     &["store"],
     &["config", "metrics"],
     &["daemon"],
@@ -25,7 +25,8 @@ const LEVEL_0: [(&str, &[&str]); 2] =
     [("limits", &["units"]), ("stats", &["units", "limits", "error"])];
 
 /// Crates and the only places (path prefixes) that may name them.
-const CONFINED: [(&str, &[&str]); 8] = [
+const CONFINED: [(&str, &[&str]); 9] = [
+    ("aes_gcm", &["src/spill"]),
     ("io_uring", &["src/sys"]),
     ("memmap2", &["src/sys"]),
     ("libc", &["src/sys", "src/error.rs"]),

@@ -17,7 +17,8 @@ pub struct RunFlags {
     /// Number of the device, /dev/ublkbN [default: the first free one]
     #[arg(long, value_name = "N")]
     id: Option<u32>,
-    /// Size of the device: bytes, or a number with K, M, G or T [default: 3 x pool]
+    /// Size of the device: bytes, or a number with K, M, G or T [default: 3 x pool
+    /// and spill]
     #[arg(long, value_parser = bytes, allow_hyphen_values = true)]
     size: Option<u64>,
     /// Most RAM for stored pages; taken ahead of need, 32M at start [default: a quarter of RAM, at
@@ -53,10 +54,14 @@ pub struct RunFlags {
     /// nothing and is for measuring [default: swap]
     #[arg(long, value_parser = target)]
     target: Option<Target>,
-    /// File or block device of the loop target. It is not created, and all of it belongs to the
-    /// device
+    /// File or block device for pages that leave RAM when the pool is nearly full, sealed with a
+    /// key that is never stored. With the loop target: its file, which is not created
     #[arg(long, value_name = "PATH")]
     spill: Option<PathBuf>,
+    /// How much of --spill to use; a file that does not exist is made that large, every block
+    /// written [default: all of a file or device that exists]
+    #[arg(long, value_parser = bytes, value_name = "SIZE", allow_hyphen_values = true)]
+    spill_size: Option<u64>,
     /// How the loop target moves data: copy (the driver does), user (the server does), zero (no
     /// copies), or auto, the best that the kernel has [default: auto]
     #[arg(long, value_name = "MODE", value_parser = copy)]
@@ -107,6 +112,7 @@ impl RunFlags {
             policy: self.policy.clone(),
             target: self.target,
             spill: self.spill.clone(),
+            spill_size: self.spill_size.map(Bytes),
             copy: self.copy,
             unsafe_spill: self.unsafe_spill,
             socket: self.socket.clone(),
@@ -170,6 +176,9 @@ pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
     push("--target", settings.target.name().into());
     if let Some(spill) = &settings.spill {
         push("--spill", spill.into());
+        if settings.spill_size > 0 {
+            push("--spill-size", settings.spill_size.to_string().into());
+        }
     }
     push("--copy", settings.copy.name().into());
     push("--socket", settings.socket.clone().into());

@@ -76,6 +76,14 @@ fn text(status: &protocol::Status) -> String {
         let (name, victim, pressure) = (&policy.name, &policy.victim, &policy.pressure);
         row("policy", format!("{name}, victims by {victim}, memory {pressure}{short}"));
     }
+    if let Some(spill) = &status.spill {
+        let (used, size) = (human(spill.used_bytes), human(spill.size_bytes));
+        let (pages, data, health) = (spill.pages, human(spill.data_bytes), &spill.health);
+        row("spill", format!("{}, {used} of {size} used, {health}", spill.path));
+        row("spilled", format!("{pages} pages, {data} of data"));
+        let (writes, reads) = (spill.write_errors, spill.read_errors);
+        row("spill errors", format!("{writes} segments written, {reads} pages read"));
+    }
     row("size", human(status.size_bytes));
     row("queues", format!("{} of depth {}", status.queues, status.depth));
     let (room, helpers) = (human(status.staging_bytes), status.helpers);
@@ -88,9 +96,10 @@ fn text(status: &protocol::Status) -> String {
     row("slot table", human(memory.table_bytes));
     row("buffers", human(memory.buffer_bytes));
     row("resident", human(memory.resident_bytes));
-    let PageCounts { lz4, zstd, dense, huge, same, staged, .. } = pages;
-    let kinds = format!("{lz4} lz4, {zstd} zstd, {dense} dense, {huge} huge");
-    row("pages", format!("{} stored: {kinds}, {same} same-filled, {staged} staged", pages.stored));
+    let PageCounts { lz4, zstd, dense, huge, same, staged, spilled, .. } = pages;
+    let kinds = format!("{lz4} lz4, {zstd} zstd, {dense} dense, {huge} huge, {same} same-filled");
+    let kinds = format!("{kinds}, {staged} staged, {spilled} spilled");
+    row("pages", format!("{} stored: {kinds}", pages.stored));
     let (alive, bytes) = (memory.dictionaries, human(memory.dictionary_bytes));
     row("dictionaries", format!("{alive} in {bytes}"));
     let data = data_bytes(status);

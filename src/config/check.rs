@@ -16,7 +16,8 @@ use crate::limits::{
     CPUS_PER_QUEUE, DEPTH_DEFAULT, DEPTH_MAX, DEPTH_MIN, DEVICE_BYTES_MAX, DEVICE_BYTES_MIN,
     HELPERS_DEFAULT_MAX, HELPERS_MAX, NAME_LEN_MAX, POLL_US_DEFAULT, POLL_US_MAX, POOL_BYTES_MAX,
     POOL_BYTES_MIN, QUEUES_DEFAULT_MAX, QUEUES_MAX, REQUEST_BYTES_MAX, RESERVE_HIGH_BYTES,
-    STAGING_BYTES_DEFAULT, STAGING_BYTES_MAX, STAGING_BYTES_MIN,
+    SEGMENT_BYTES, SPILL_DRAFTS, SPILL_READ_BYTES_MAX, STAGING_BYTES_DEFAULT, STAGING_BYTES_MAX,
+    STAGING_BYTES_MIN,
 };
 use crate::units::PAGE_SIZE;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const SLOT_BYTES: u64 = 8;
 /// The default pool stops growing with RAM here: above it the administrator should decide.
 const POOL_DEFAULT_MAX: u64 = 4 << 30;
-/// Device bytes for each byte of pool.
+/// Device bytes for each byte of pool and spill.
 const SIZE_PER_POOL: u64 = 3;
 /// Left over for the server itself and whoever starts it.
 const HEADROOM_BYTES: u64 = 32 << 20;
@@ -122,6 +123,7 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
         codec: keys.codec.unwrap_or(CodecChoice::Lz4),
         policy: policy::named(root, keys.policy.as_deref().unwrap_or(policy::DEFAULT))?,
         target,
+        spill_size: spill.as_ref().map_or(0, |spill| spill.pages_bytes),
         spill: spill.map(|spill| spill.path),
         copy: keys.copy.unwrap_or(CopyChoice::Auto),
         unsafe_spill: keys.unsafe_spill.unwrap_or(false),
@@ -170,15 +172,24 @@ fn sizes(
     // A pool larger than the device could not be filled by it.
     let default = size.map_or(share, |size| share.min(size.max(POOL_BYTES_MIN)));
     let wanted = pool.unwrap_or(default);
-    let size = size.or(spill.map(|spill| spill.bytes));
-    let size = size.unwrap_or_else(|| (wanted * SIZE_PER_POOL).min(DEVICE_BYTES_MAX));
+    let size = size.unwrap_or_else(|| match (spill, target) {
+        (Some(spill), Target::Loop) => spill.bytes,
+        (spill, _) => {
+            let stored = wanted + spill.map_or(0, |spill| spill.bytes);
+            stored.saturating_mul(SIZE_PER_POOL).min(DEVICE_BYTES_MAX)
+        }
+    });
     let (pool, table) = match target {
         Target::Swap => (wanted, size / PAGE * SLOT_BYTES),
         Target::Null | Target::Loop => (0, 0),
     };
     let queues = keys.queues.unwrap_or_else(|| queues_most(root));
     let requests = u64::from(queues) * u64::from(keys.depth.unwrap_or(DEPTH_DEFAULT));
-    let buffers = requests * REQUEST_BYTES_MAX as u64 + staging;
+    let mut buffers = requests * REQUEST_BYTES_MAX as u64 + staging;
+    if target == Target::Swap && spill.is_some() {
+        let segments = (SPILL_DRAFTS as u64 + 1) * SEGMENT_BYTES as u64;
+        buffers += segments + requests * SPILL_READ_BYTES_MAX as u64;
+    }
     let asked = [keys.pool, keys.size, keys.staging].iter().any(Option::is_some)
         || [keys.queues, keys.depth].iter().any(Option::is_some);
     fits(memory, &Need { pool, table, buffers }, asked)?;
@@ -225,7 +236,7 @@ fn cpus(root: &Path) -> u16 {
     }
 }
 
-fn bytes_between(key: &str, bytes: u64, min: u64, max: u64) -> StartResult<u64> {
+pub(super) fn bytes_between(key: &str, bytes: u64, min: u64, max: u64) -> StartResult<u64> {
     let refuse = |what: String, remedy: String| Err(StartError::usage(what, remedy));
     if bytes == 0 {
         return refuse(format!("{key}: is zero"), format!("use at least {}", human(min)));

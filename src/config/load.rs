@@ -81,8 +81,10 @@ keys! {
     policy "policy": String,
     /// What the device does with pages.
     target "target": Target,
-    /// File or block device of the loop target.
+    /// File or block device of the loop target, or where pages go that leave RAM.
     spill "spill": PathBuf,
+    /// How much of it is used for that.
+    spill_size "spill-size": Bytes,
     /// How the loop target moves data.
     copy "copy": CopyChoice,
     /// Swap to a spill file or device that is known to be unsafe for it.

@@ -126,8 +126,11 @@ pub struct Settings {
     pub policy: policy::PolicyChoice,
     /// What the device does with pages.
     pub target: Target,
-    /// File or block device of the loop target; none for the others.
+    /// File or block device: the loop target's own, or where the swap target's pages go that leave
+    /// RAM. None for the null target.
     pub spill: Option<PathBuf>,
+    /// Bytes of it that the swap target uses; 0 for all of a file or device that is there.
+    pub spill_size: u64,
     /// How the loop target moves data.
     pub copy: CopyChoice,
     /// Swap to a spill file or device that can stop the machine.

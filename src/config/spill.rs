@@ -1,10 +1,10 @@
-//! Rules of the loop target's keys: which go together, and how large the file makes the device.
+//! Rules of the keys about a file or device: which go with which target, and what sizes follow.
 
 use super::load::{Bytes, Keys};
 use super::size::format as human;
 use super::{CopyChoice, Target};
 use crate::error::{StartError, StartResult};
-use crate::limits::{DEVICE_BYTES_MAX, DEVICE_BYTES_MIN};
+use crate::limits::{DEVICE_BYTES_MAX, DEVICE_BYTES_MIN, SPILL_BYTES_MAX, SPILL_BYTES_MIN};
 use crate::sys::errno;
 use crate::sys::spill::measure;
 use crate::units::PAGE_SIZE;
@@ -13,30 +13,37 @@ use std::path::{Path, PathBuf};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// What the keys say of the loop target.
+/// What the keys say of a file or device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spill {
     /// File or block device behind the device.
     pub path: PathBuf,
-    /// Its size in whole pages.
+    /// Its size in whole pages; of the swap target, what of it is used.
     pub bytes: u64,
+    /// What the swap target was told to use of it; 0 for all of it.
+    pub pages_bytes: u64,
 }
 
 /// Checks the keys against the target. `None` for targets without a file.
 pub fn of(keys: &Keys, target: Target) -> StartResult<Option<Spill>> {
     let refuse = |what: &str, remedy: &str| Err(StartError::usage(what, remedy));
     if target != Target::Loop {
-        let copies = keys.copy.is_some_and(|copy| copy != CopyChoice::Auto);
-        return match (&keys.spill, copies) {
-            (Some(_), _) => refuse(
-                "spill: only the loop target uses a file",
-                "add --target loop, or drop spill",
-            ),
-            (None, true) => {
-                refuse("copy: only the loop target has a choice", "add --target loop, or drop copy")
+        if keys.copy.is_some_and(|copy| copy != CopyChoice::Auto) {
+            let remedy = "add --target loop, or drop copy";
+            return refuse("copy: only the loop target has a choice", remedy);
+        }
+        return match (&keys.spill, keys.spill_size) {
+            (Some(_), _) if target == Target::Null => {
+                refuse("spill: the null target stores nothing", "drop spill")
             }
-            (None, false) => Ok(None),
+            (Some(path), size) => for_pages(path, size).map(Some),
+            (None, Some(_)) => refuse("spill-size: of what?", "name a file with --spill PATH"),
+            (None, None) => Ok(None),
         };
+    }
+    if keys.spill_size.is_some() {
+        let remedy = "use --size, or drop spill-size";
+        return refuse("spill-size: the loop target uses the whole file", remedy);
     }
     if keys.pool.is_some() {
         return refuse("pool: the loop target keeps no pages in RAM", "drop pool");
@@ -52,7 +59,37 @@ pub fn of(keys: &Keys, target: Target) -> StartResult<Option<Spill>> {
             format!("size: {} is more than {} has ({})", human(size), path.display(), human(bytes));
         return refuse(&what, "use a smaller --size, or none for all of the file");
     }
-    Ok(Some(Spill { path, bytes }))
+    Ok(Some(Spill { path, bytes, pages_bytes: 0 }))
+}
+
+/// The swap target's spill: a file that is there, or one that will be made if its size is told.
+fn for_pages(path: &Path, size: Option<Bytes>) -> StartResult<Spill> {
+    let path = std::path::absolute(path)
+        .map_err(|e| StartError::usage(format!("spill: {path:?}: {e}"), "give an absolute path"))?;
+    let wanted = size.map_or(Ok(0), |Bytes(n)| {
+        super::check::bytes_between("spill-size", n, SPILL_BYTES_MIN, SPILL_BYTES_MAX)
+    })?;
+    let there = match measure(&path) {
+        Ok((_, bytes)) => bytes,
+        Err(e) if e.kind() == ErrorKind::NotFound && wanted > 0 => wanted,
+        Err(e) => {
+            let what = format!("spill: cannot use {} ({e})", path.display());
+            let remedy = match e.kind() {
+                ErrorKind::NotFound => "give --spill-size to have it made",
+                _ => remedy(&e),
+            };
+            return Err(StartError::usage(what, remedy));
+        }
+    };
+    if there < wanted.max(SPILL_BYTES_MIN) {
+        let (have, want) = (human(there), human(wanted.max(SPILL_BYTES_MIN)));
+        return Err(StartError::usage(
+            format!("spill: {} is too small: {have} of {want}", path.display()),
+            "use a smaller --spill-size, or remove the file to have it made anew",
+        ));
+    }
+    let bytes = if wanted > 0 { wanted } else { (there - there % PAGE).min(SPILL_BYTES_MAX) };
+    Ok(Spill { path, bytes, pages_bytes: wanted })
 }
 
 /// What to do about a file that cannot be opened or looked at.
@@ -96,14 +133,40 @@ mod tests {
     #[test]
     fn keys_that_do_not_go_together_are_refused() {
         let spill = || Keys { spill: Some("/x".into()), ..Keys::default() };
+        assert!(refusal(spill(), Target::Null).contains("stores nothing"));
         let text = refusal(spill(), Target::Swap);
-        assert!(text.contains("--target loop"), "{text}");
+        assert!(text.contains("give --spill-size to have it made"), "{text}");
+        let size = Keys { spill_size: Some(Bytes(1 << 30)), ..Keys::default() };
+        assert!(refusal(size.clone(), Target::Swap).contains("--spill PATH"));
+        let text = refusal(Keys { spill: Some("/x".into()), ..size }, Target::Loop);
+        assert!(text.contains("use --size"), "{text}");
         let copy = Keys { copy: Some(CopyChoice::Zero), ..Keys::default() };
         assert!(refusal(copy, Target::Null).starts_with("copy: only the loop target"));
         assert!(refusal(Keys::default(), Target::Loop).contains("--spill PATH"));
         let pool = Keys { pool: Some(Bytes(1 << 30)), ..spill() };
         assert!(refusal(pool, Target::Loop).starts_with("pool: "));
         assert_eq!(of(&Keys::default(), Target::Swap).expect("nothing to say"), None);
+    }
+
+    #[test]
+    fn a_spill_is_made_or_must_be_large_enough() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("spill");
+        let keys = |size: u64| Keys {
+            spill: Some(path.clone()),
+            spill_size: Some(Bytes(size)).filter(|_| size > 0),
+            ..Keys::default()
+        };
+        let made = of(&keys(1 << 30), Target::Swap).expect("will be made").expect("one");
+        assert_eq!((made.bytes, made.pages_bytes), (1 << 30, 1 << 30));
+        assert!(refusal(keys(1 << 20), Target::Swap).contains("use at least 16M"));
+        std::fs::File::create(&path).expect("file").set_len((32 << 20) + 5).expect("size");
+        let text = refusal(keys(1 << 30), Target::Swap);
+        assert!(text.contains("too small: 32M of 1G"), "{text}");
+        let all = of(&keys(0), Target::Swap).expect("there").expect("one");
+        assert_eq!((all.bytes, all.pages_bytes), (32 << 20, 0));
+        let directory = Keys { spill: Some(dir.path().to_owned()), ..Keys::default() };
+        assert!(refusal(directory, Target::Swap).contains("neither a regular file nor a block"));
     }
 
     #[test]

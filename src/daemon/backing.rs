@@ -4,10 +4,10 @@
 //! to be allocated again when the machine is out of memory. A file with holes is a thin one:
 //! discards give its blocks back, and it is not for swap.
 
-use super::{Tell, usage};
+use super::{Tell, spill_file, usage};
 use crate::config::size::format as human;
 use crate::config::spill::remedy;
-use crate::config::{CopyChoice, Settings};
+use crate::config::{CopyChoice, Settings, Target};
 use crate::error::{StartError, StartResult};
 use crate::sys::spill::{Kind, Spill};
 use crate::sys::ublk_abi::CopyMode;
@@ -74,9 +74,9 @@ impl Backing {
         features: Features,
         tell: Tell<'_>,
     ) -> StartResult<Option<Self>> {
-        let Some(path) = &settings.spill else { return Ok(None) };
+        let Some(path) = loop_path(settings) else { return Ok(None) };
         let copy = choose(settings.copy, features)?;
-        let spill = inspect(Path::new("/"), settings, path)?;
+        let spill = open_unused(Path::new("/"), path, settings.size, "--size")?;
         let thin = is_thin(&spill, settings.size)?;
         for objection in objections(Path::new("/"), path, &spill, thin, settings.size)? {
             if settings.swapon && !settings.unsafe_spill {
@@ -103,10 +103,11 @@ impl Backing {
 
 /// Whether the settings' spill will do for swap, before a server is started for it.
 pub fn check_for_swap(settings: &Settings) -> StartResult<()> {
-    let Some(path) = settings.spill.as_ref().filter(|_| !settings.unsafe_spill) else {
+    spill_file::check(settings)?;
+    let Some(path) = loop_path(settings).filter(|_| !settings.unsafe_spill) else {
         return Ok(());
     };
-    let spill = inspect(Path::new("/"), settings, path)?;
+    let spill = open_unused(Path::new("/"), path, settings.size, "--size")?;
     let thin = is_thin(&spill, settings.size)?;
     let found = objections(Path::new("/"), path, &spill, thin, settings.size)?;
     found.into_iter().next().map_or(Ok(()), Err)
@@ -138,14 +139,26 @@ pub fn best(features: Features) -> CopyMode {
     if zero { CopyMode::Zero } else { CopyMode::Copy }
 }
 
-/// Opens the file and checks what holds for any use.
-fn inspect(root: &Path, settings: &Settings, path: &Path) -> StartResult<Spill> {
+/// The path of the loop target's file.
+fn loop_path(settings: &Settings) -> Option<&PathBuf> {
+    settings.spill.as_ref().filter(|_| settings.target == Target::Loop)
+}
+
+/// Why the first `size` bytes of a spill must not be written when memory is short.
+pub(super) fn objections_to(path: &Path, spill: &Spill, size: u64) -> StartResult<Vec<StartError>> {
+    let thin = is_thin(spill, size)?;
+    objections(Path::new("/"), path, spill, thin, size)
+}
+
+/// Opens a file or device that is to have `size` bytes, as `flag` says, and checks what holds for
+/// any use.
+pub(super) fn open_unused(root: &Path, path: &Path, size: u64, flag: &str) -> StartResult<Spill> {
     let spill = Spill::open(path).map_err(|e| explain(path, &e))?;
-    if spill.bytes < settings.size {
-        let (have, want) = (human(spill.bytes), human(settings.size));
+    if spill.bytes < size {
+        let (have, want) = (human(spill.bytes), human(size));
         return Err(StartError::usage(
-            format!("spill: {} has {have}, but the device is to have {want}", path.display()),
-            "use a smaller --size, or none for all of it",
+            format!("spill: {} has {have}, but {want} are to be used", path.display()),
+            format!("use a smaller {flag}, or none for all of it"),
         ));
     }
     let own = spill.identity().ok();

@@ -7,8 +7,10 @@ use super::helper::Helper;
 use super::mover::{Movement, Mover};
 use super::protocol::Status;
 use super::room::Room;
+use super::spill_file::SpillFile;
+use super::spiller::SpillWatch;
 use super::staging::Staging;
-use super::state::State;
+use super::state::{SpillBuffers, State};
 use super::status::Sources;
 use super::usage;
 use super::worker::{Readiness, Worker};
@@ -16,9 +18,11 @@ use super::{Tell, cannot, cannot_lock, tolerate};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
 use crate::stats::Stats;
+use crate::store::{SpillWriter, Store};
 use crate::sys::buffers::IoBuf;
 use crate::sys::guard;
 use crate::sys::lockfile::claim;
+use crate::sys::spill_ring::SpillRing;
 use crate::sys::wake::{Bell, Signals};
 use crate::ublk::poll::Poll;
 use crate::ublk::{Controller, ctrl, settings as block};
@@ -34,8 +38,9 @@ use std::time::{Duration, Instant};
 /// few KiB.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Threads besides those of queues and helpers that report: the growing one and the mover.
-const OTHER_THREADS: u16 = 2;
+/// Threads besides those of queues and helpers that report: the growing one, the mover, and
+/// the spiller.
+const OTHER_THREADS: u16 = 3;
 
 /// Pause after the control thread could not wait for events.
 const CONTROL_PAUSE: Duration = Duration::from_secs(1);
@@ -58,6 +63,8 @@ pub struct Context<'a> {
     pub state: &'a State,
     /// The loop target's file or device.
     pub backing: Option<&'a Backing>,
+    /// Where pages go that leave RAM.
+    pub spill_file: Option<&'a SpillFile>,
     /// Counters.
     pub stats: &'a Stats,
     /// The open char device.
@@ -72,12 +79,21 @@ pub struct Context<'a> {
     pub tell: Tell<'a>,
 }
 
+/// Memory that threads take with them.
+#[derive(Debug)]
+pub struct Buffers {
+    /// One for each tag of each queue.
+    pub requests: Vec<IoBuf>,
+    /// The spill's.
+    pub spill: Option<SpillBuffers>,
+}
+
 impl Context<'_> {
     /// Serves the device, from threads to stop. `ready` is called once it serves.
     pub fn serve(
         &self,
         controller: &mut Controller,
-        buffers: Vec<IoBuf>,
+        buffers: Buffers,
         socket: &Socket,
         signals: &mut Signals,
         ready: &mut dyn FnMut(&str),
@@ -114,7 +130,8 @@ impl Context<'_> {
         let marks = self.settings.policy.settings.watermarks;
         let room = Room::new(self.state.store.as_ref(), marks);
         let since = Instant::now();
-        let mut running = Running { context: self, controller, safety, since, room };
+        let spill_watch = SpillWatch::new();
+        let mut running = Running { context: self, controller, safety, since, room, spill_watch };
         loop {
             match control::serve(socket, signals, self.gone, &mut running) {
                 Ok(Ending::Stopped) => return Ok(()),
@@ -134,7 +151,7 @@ impl Context<'_> {
         &'env self,
         scope: &'scope Scope<'scope, 'env>,
         controller: &mut Controller,
-        buffers: Vec<IoBuf>,
+        buffers: Buffers,
     ) -> StartResult<Safety> {
         let threads = self.queues + self.settings.helpers + OTHER_THREADS;
         let (sender, receiver) = sync_channel(threads.into());
@@ -169,10 +186,12 @@ impl Context<'_> {
         &'env self,
         scope: &'scope Scope<'scope, 'env>,
         controller: &mut Controller,
-        mut buffers: Vec<IoBuf>,
+        buffers: Buffers,
         sender: SyncSender<Readiness>,
     ) -> StartResult<()> {
-        let share = buffers.len() / usize::from(self.queues);
+        let Buffers { mut requests, spill } = buffers;
+        let (mut bounce, segments) = spill.map(|s| (s.bounce, s.segments)).unwrap_or_default();
+        let share = requests.len() / usize::from(self.queues);
         for queue in (0..self.queues).map(QueueId) {
             let cpus = controller.queue_cpus(self.id, queue);
             let worker = Worker {
@@ -181,7 +200,9 @@ impl Context<'_> {
                 slots: self.settings.size >> PAGE_SHIFT,
                 cpus: cpus.map_err(|e| cannot("ask for a queue's CPUs", &e))?,
                 char_device: self.char_device,
-                buffers: buffers.split_off(buffers.len() - share),
+                buffers: requests.split_off(requests.len() - share),
+                spill_file: self.spill_file.map(|spill| &spill.file),
+                bounce: bounce.split_off(bounce.len().saturating_sub(share)),
                 store: self.state.store.as_ref().zip(self.state.staging.as_ref()),
                 backing: self.backing,
                 growth: self.growth,
@@ -211,9 +232,27 @@ impl Context<'_> {
             };
             let (policy, report) = (self.settings.policy.settings.clone(), sender.clone());
             spawn(scope, "uswap-mover".to_owned(), move || mover.run(policy, report))?;
+            self.spawn_spiller(scope, store, segments, sender.clone())?;
             spawn(scope, "uswap-grow".to_owned(), move || growth.run(store, sender))?;
         }
         Ok(())
+    }
+
+    fn spawn_spiller<'scope, 'env>(
+        &'env self,
+        scope: &'scope Scope<'scope, 'env>,
+        store: &'env Store,
+        segments: Vec<IoBuf>,
+        sender: SyncSender<Readiness>,
+    ) -> StartResult<()> {
+        let Some((spilling, file)) = self.growth.spilling.as_ref().zip(self.spill_file) else {
+            return Ok(());
+        };
+        let ring = SpillRing::new(&file.file).map_err(|e| cannot("make an io_uring", &e))?;
+        let writer = SpillWriter::new(store, ring, segments);
+        let stats = self.stats.background();
+        let body = move || spilling.run(store, writer, stats, sender);
+        spawn(scope, "uswap-spill".to_owned(), body)
     }
 }
 
@@ -240,6 +279,7 @@ struct Running<'a> {
     safety: Safety,
     since: Instant,
     room: Room,
+    spill_watch: SpillWatch,
 }
 
 fn in_use(device: &Path, e: &io::Error) -> StartError {
@@ -249,8 +289,18 @@ fn in_use(device: &Path, e: &io::Error) -> StartError {
 
 impl Service for Running<'_> {
     fn status(&self) -> Status {
-        let Context { settings, id, queues, state, backing, stats, growth, movement, .. } =
-            *self.context;
+        let Context {
+            settings,
+            id,
+            queues,
+            state,
+            backing,
+            spill_file,
+            stats,
+            growth,
+            movement,
+            ..
+        } = *self.context;
         Sources {
             settings,
             id,
@@ -258,6 +308,7 @@ impl Service for Running<'_> {
             features: self.controller.features(),
             state,
             backing,
+            spill_file,
             stats,
             growth,
             movement,
@@ -295,6 +346,10 @@ impl Service for Running<'_> {
 
     fn tick(&mut self) {
         if let Some(message) = self.context.state.store.as_ref().and_then(|s| self.room.look(s)) {
+            self.tell(&message);
+        }
+        let spilling = self.context.growth.spilling.as_ref();
+        if let Some(message) = spilling.and_then(|s| self.spill_watch.look(s)) {
             self.tell(&message);
         }
     }

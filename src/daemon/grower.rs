@@ -6,6 +6,7 @@
 //! the pool's lock for the moment of adding slabs. If the kernel has no memory, writes fail once
 //! the reserve is used up, and reclaim keeps those pages.
 
+use super::spiller::Spilling;
 use super::worker::{Readiness, ThreadState};
 use crate::limits::{GROW_BYTES, RESERVE_HIGH_BYTES, RESERVE_LOW_BYTES};
 use crate::stats::Counter;
@@ -44,6 +45,8 @@ pub struct Growth {
     ready: AtomicU64,
     /// Times that the kernel refused memory for the pool.
     pub failures: Counter,
+    /// What makes room in the pool once that has its size.
+    pub spilling: Option<Spilling>,
 }
 
 impl Growth {
@@ -58,11 +61,12 @@ impl Growth {
             grew_at_ms: AtomicU64::new(0),
             ready: AtomicU64::new(RESERVE_HIGH_BYTES),
             failures: Counter::default(),
+            spilling: None,
         })
     }
 
-    /// Asks for growth if little is free. Two loads when there is nothing to ask; does not allocate
-    /// or wait.
+    /// Asks for growth if little is free, and for spilling. A few loads when there is nothing to
+    /// ask; does not allocate or wait.
     #[inline]
     pub fn ask_if_low(&self, store: &Store) {
         let pool = store.pool();
@@ -70,6 +74,9 @@ impl Growth {
         let can = pool.slab_bytes() < pool.capacity_bytes();
         if low && can && !self.asked.swap(true, Ordering::AcqRel) {
             self.bell.ring();
+        }
+        if let Some(spilling) = &self.spilling {
+            spilling.ask_if_low(store);
         }
     }
 
@@ -84,11 +91,17 @@ impl Growth {
         self.ready.store(bytes.max(RESERVE_LOW_BYTES), Ordering::Relaxed);
     }
 
-    /// Whether a write that found no room, and has waited that long, may find some soon: it has not
-    /// waited for long, or the pool keeps growing meanwhile. Once a write has waited in vain the
-    /// answer is no until the pool does grow, so that reclaim does not wait again and again for
-    /// memory that the machine does not have.
+    /// Whether a write that found no room, and has waited that long, may find some soon, because
+    /// the pool grows or because pages leave it.
     pub fn may_help(&self, store: &Store, waited: Duration) -> bool {
+        self.growing_may_help(store, waited)
+            || self.spilling.as_ref().is_some_and(|spilling| spilling.may_help(waited))
+    }
+
+    /// Whether growing may: the write has not waited for long, or the pool keeps growing meanwhile.
+    /// Once a write has waited in vain the answer is no until the pool does grow, so that reclaim
+    /// does not wait again and again for memory that the machine does not have.
+    fn growing_may_help(&self, store: &Store, waited: Duration) -> bool {
         let there = store.pool().slab_bytes();
         let grows = self.since_growth() < STARVED_MAX;
         if waited >= WAIT_MAX || (waited >= STARVED_MAX && !grows) {
@@ -102,8 +115,9 @@ impl Growth {
         self.begin.elapsed().saturating_sub(grew)
     }
 
-    /// Ends the growing thread.
+    /// Ends the growing thread and the spilling one.
     pub fn end(&self) {
+        self.spilling.iter().for_each(Spilling::end);
         self.ending.store(true, Ordering::Release);
         self.bell.ring();
     }

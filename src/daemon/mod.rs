@@ -18,6 +18,9 @@ mod mover;
 mod pressure;
 pub mod protocol;
 mod room;
+mod spill_file;
+mod spill_reads;
+mod spiller;
 mod staging;
 mod state;
 mod status;
@@ -36,9 +39,11 @@ use crate::ublk::{Controller, Features};
 use crate::units::SECTOR_SHIFT;
 use backing::Backing;
 use control::Socket;
-use device::Context;
+use device::{Buffers, Context};
 use grower::Growth;
 use mover::Movement;
+use spill_file::SpillFile;
+use spiller::Spilling;
 use state::State;
 use std::io;
 
@@ -60,7 +65,10 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
     let socket = Socket::bind(&settings.socket, &settings.name)?;
     let backing = Backing::open(settings, controller.features(), tell)?;
     let copy = backing.as_ref().map_or(CopyMode::Copy, |backing| backing.copy);
-    let mut state = State::prepare(settings, queues, copy, locked)?;
+    let spill_file = SpillFile::open(settings, tell)?;
+    let spill_bytes = spill_file.as_ref().map(|spill| spill.bytes);
+    let mut state = State::prepare(settings, queues, copy, spill_bytes, locked)?;
+    let spill_buffers = state.spill.take();
     let buffers = std::mem::take(&mut state.buffers);
     let sectors = settings.size >> SECTOR_SHIFT;
     let shape = Geometry { id: settings.id, queues, depth: settings.depth, sectors, copy };
@@ -75,7 +83,12 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
         let stats = Stats::new(queues, settings.helpers + 1);
         let movement = Movement::default();
         let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
-        let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
+        let mut growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
+        if let Some(store) = state.store.as_ref().filter(|store| store.spill().is_some()) {
+            let spilling = Spilling::new(store, settings.staging)
+                .map_err(|e| cannot("make an eventfd", &e))?;
+            growth.spilling = Some(spilling);
+        }
         let (state, stats, char_device) = (&state, &stats, &char_device);
         let (gone, growth, movement, backing) = (&gone, &growth, &movement, backing.as_ref());
         let context = Context {
@@ -84,6 +97,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
             queues,
             state,
             backing,
+            spill_file: spill_file.as_ref(),
             stats,
             char_device,
             gone,
@@ -91,6 +105,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
             movement,
             tell,
         };
+        let buffers = Buffers { requests: buffers, spill: spill_buffers };
         context.serve(&mut controller, buffers, &socket, &mut signals, ready)
     })();
     // The state goes after the device: until then it says which device is left if we die here.

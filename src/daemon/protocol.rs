@@ -78,6 +78,9 @@ pub struct Status {
     /// What becomes of pages that stay; absent where no page is stored.
     #[serde(default)]
     pub policy: Option<PolicyUse>,
+    /// Where pages go that leave RAM, absent where none do.
+    #[serde(default)]
+    pub spill: Option<SpillUse>,
     /// RAM the service holds.
     pub memory: MemoryUse,
     /// What is stored.
@@ -149,6 +152,33 @@ pub struct PolicyUse {
     pub age_tick: u64,
 }
 
+/// Pages outside RAM.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SpillUse {
+    /// File or block device.
+    pub path: String,
+    /// `good`, `full`, `failing` (it is tried again) or `broken`.
+    pub health: String,
+    /// Bytes of it that may be used.
+    pub size_bytes: u64,
+    /// Of these, in segments that hold something or are being written.
+    pub used_bytes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Segments that hold something or are being written.
+    pub segments_used: u64,
+    /// Pages.
+    pub pages: u64,
+    /// Bytes of their data, without seals and rounding.
+    pub data_bytes: u64,
+    /// Bytes ever given to the file or device to write.
+    pub written_bytes: u64,
+    /// Segments that could not be written; their pages stayed in RAM.
+    pub write_errors: u64,
+    /// Pages that could not be read because the file or device failed.
+    pub read_errors: u64,
+}
+
 /// RAM held, by purpose.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MemoryUse {
@@ -199,6 +229,9 @@ pub struct PageCounts {
     pub huge: u64,
     /// Of these, staged: committed and not yet compressed.
     pub staged: u64,
+    /// Of these, in the spill.
+    #[serde(default)]
+    pub spilled: u64,
     /// Bytes of page data in the pool, without headers and rounding.
     pub data_bytes: u64,
 }

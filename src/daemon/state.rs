@@ -5,11 +5,14 @@
 use super::staging::Staging;
 use crate::config::{CodecChoice, Settings, Target};
 use crate::error::{StartError, StartResult};
-use crate::limits::{REQUEST_PAGES_MAX, RESERVE_HIGH_BYTES};
-use crate::store::{Store, StoreCodec};
+use crate::limits::{REQUEST_PAGES_MAX, RESERVE_HIGH_BYTES, SEGMENT_BYTES, SPILL_READ_BYTES_MAX};
+use crate::spill::{Seal, Segments, Spill};
+use crate::store::{SpillWriter, Store, StoreCodec};
 use crate::sys::buffers::{BufferArea, CHUNK_PAGES, IoBuf, Search};
 use crate::sys::guard;
 use crate::sys::map::{Arena, Words};
+use crate::sys::secret::random_key;
+use crate::sys::spill_ring::SpillRing;
 use crate::sys::statefs::StateDir;
 use crate::sys::ublk_abi::CopyMode;
 use crate::units::{PAGE_SHIFT, PAGE_SIZE};
@@ -32,10 +35,21 @@ pub struct State {
     pub buffers: Vec<IoBuf>,
     /// Pages that wait to be compressed; none for the null target.
     pub staging: Option<Staging>,
-    /// Bytes of request buffers and staging.
+    /// Buffers of the spill; none without one.
+    pub spill: Option<SpillBuffers>,
+    /// Bytes of request buffers, staging and the spill's buffers.
     pub buffer_bytes: u64,
     /// Bytes of slot table.
     pub table_bytes: u64,
+}
+
+/// What spilling and reading back need to hold data in.
+#[derive(Debug)]
+pub struct SpillBuffers {
+    /// Two pages for every tag of every queue, to read spilled pages into.
+    pub bounce: Vec<IoBuf>,
+    /// The writer's segments.
+    pub segments: Vec<IoBuf>,
 }
 
 /// Directory of a service's state.
@@ -50,6 +64,7 @@ impl State {
         settings: &Settings,
         queues: u16,
         copy: CopyMode,
+        spill_bytes: Option<u64>,
         locked: bool,
     ) -> StartResult<Self> {
         let path = dir_of(&settings.run_dir, &settings.name);
@@ -63,8 +78,10 @@ impl State {
         let buffer_count = u64::from(queues) * u64::from(settings.depth);
         let chunks = (buffer_count * u64::from(each)).div_ceil(CHUNK_PAGES.into())
             + settings.staging.div_ceil(u64::from(CHUNK_PAGES) << PAGE_SHIFT);
-        let buffer_bytes = (chunks * u64::from(CHUNK_PAGES)) << PAGE_SHIFT;
-        let total = pool + table.next_multiple_of(PAGE_SIZE as u64) + buffer_bytes;
+        let buffer_bytes = chunk_bytes(chunks);
+        let spill_chunks = spill_bytes.map_or(0, |_| spill_chunks(buffer_count));
+        let buffer_bytes_all = buffer_bytes + chunk_bytes(spill_chunks);
+        let total = pool + table.next_multiple_of(PAGE_SIZE as u64) + buffer_bytes_all;
         let files = Files::make(&path, total, settings.unsafe_no_lock)?;
         let fail = |e: io::Error| {
             StartError::failure(
@@ -95,12 +112,18 @@ impl State {
                     CodecChoice::Zstd => StoreCodec::Zstd,
                     CodecChoice::None => StoreCodec::None,
                 };
-                Some(Store::new(words, arena, codec).with_buffers(Arc::clone(&area)))
+                let store = Store::new(words, arena, codec).with_buffers(Arc::clone(&area));
+                Some(match spill_bytes {
+                    None => store,
+                    Some(bytes) => store.with_spill(new_spill(bytes).map_err(fail)?),
+                })
             }
         };
+        let spill = files.spill_buffers(spill_chunks, buffer_count).map_err(fail)?;
         let room = area.free_pages();
         let staging = store.as_ref().map(|_| Staging::new(area, room, settings.helpers));
-        Ok(Self { dir: files.dir, store, staging, buffers, buffer_bytes, table_bytes: table })
+        let (dir, buffer_bytes, table_bytes) = (files.dir, buffer_bytes_all, table);
+        Ok(Self { dir, store, staging, buffers, spill, buffer_bytes, table_bytes })
     }
 
     /// Whether the state is on a tmpfs that is never swapped.
@@ -111,6 +134,37 @@ impl State {
     /// Writes down which device this state belongs to, for whoever cleans up after a crash.
     pub fn note_device(&self, id: u32) -> io::Result<()> {
         self.dir.as_ref().map_or(Ok(()), |d| fs::write(d.path().join(DEVICE_FILE), id.to_string()))
+    }
+}
+
+/// Chunks of buffers for a spill, with this many tags.
+fn spill_chunks(tags: u64) -> u64 {
+    let bounce = tags * (SPILL_READ_BYTES_MAX / PAGE_SIZE) as u64;
+    SpillWriter::<SpillRing>::BUFFERS as u64 + bounce.div_ceil(CHUNK_PAGES.into())
+}
+
+const fn chunk_bytes(chunks: u64) -> u64 {
+    (chunks * CHUNK_PAGES as u64) << PAGE_SHIFT
+}
+
+/// A spill with a key of its own. Whoever takes this state over will need that key, and the
+/// writer's numbers (see `spill`).
+fn new_spill(bytes: u64) -> io::Result<Spill> {
+    let seal = Seal::new(&*random_key()?);
+    Ok(Spill { seal, segments: Segments::new(bytes) })
+}
+
+impl SpillBuffers {
+    fn new(file: &fs::File, chunks: u64, tags: u64) -> io::Result<Self> {
+        let area = BufferArea::new(file, chunks as usize)?;
+        let take = |pages, count| -> Vec<IoBuf> {
+            (0..count).map_while(|_| area.take(pages, Search::Low)).collect()
+        };
+        let segment_pages = (SEGMENT_BYTES / PAGE_SIZE) as u32;
+        let segments = take(segment_pages, SpillWriter::<SpillRing>::BUFFERS as u64);
+        let bounce = take((SPILL_READ_BYTES_MAX / PAGE_SIZE) as u32, tags);
+        assert_eq!(bounce.len() as u64, tags, "chunks were counted for all of them");
+        Ok(Self { bounce, segments })
     }
 }
 
@@ -142,6 +196,15 @@ impl Files {
                 "run as root on Linux 6.4 or newer, or with --unsafe-no-lock to try without",
             )),
         }
+    }
+
+    /// The spill's buffers; none if that is no chunk.
+    fn spill_buffers(&self, chunks: u64, tags: u64) -> io::Result<Option<SpillBuffers>> {
+        if chunks == 0 {
+            return Ok(None);
+        }
+        let file = self.open("spill-buffers", chunk_bytes(chunks))?;
+        SpillBuffers::new(&file, chunks, tags).map(Some)
     }
 
     fn open(&self, name: &str, len: u64) -> io::Result<fs::File> {

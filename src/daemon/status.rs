@@ -4,12 +4,15 @@ use super::backing::Backing;
 use super::grower::Growth;
 use super::mover::Movement;
 use super::protocol::{
-    BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, Safety, Status, SwapUse, TimeUse,
+    BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, Safety, SpillUse, Status, SwapUse,
+    TimeUse,
 };
+use super::spill_file::SpillFile;
+use super::spiller::Spilling;
 use super::state::State;
 use super::usage;
 use crate::config::Settings;
-use crate::limits::SLAB_BYTES;
+use crate::limits::{SEGMENT_BYTES, SLAB_BYTES};
 use crate::stats::Stats;
 use crate::stats::histogram::Counts;
 use crate::store::Store;
@@ -35,6 +38,8 @@ pub struct Sources<'a> {
     pub state: &'a State,
     /// The loop target's file or device.
     pub backing: Option<&'a Backing>,
+    /// Where pages go that leave RAM.
+    pub spill_file: Option<&'a SpillFile>,
     /// Counters.
     pub stats: &'a Stats,
     /// Growth of the pool.
@@ -85,6 +90,7 @@ impl Sources<'_> {
             uptime_seconds: self.since.elapsed().as_secs(),
             backing: self.backing(),
             policy: self.policy(),
+            spill: self.spill(&counters),
             memory: self.memory(),
             pages: pages(&counters),
             safety: Safety {
@@ -127,8 +133,31 @@ impl Sources<'_> {
             name: policy.name.clone(),
             victim: policy.settings.victim.clone(),
             pressure: plan.pressure.name().to_owned(),
-            short: plan.short.map(|short| short.words().to_owned()),
+            // It is not asked about the spill yet, and would say that there is none.
+            short: plan
+                .short
+                .filter(|_| self.spill_file.is_none())
+                .map(|short| short.words().to_owned()),
             age_tick: shown.age_tick,
+        })
+    }
+
+    fn spill(&self, counters: &BTreeMap<String, u64>) -> Option<SpillUse> {
+        let (file, spilling) = self.spill_file.zip(self.growth.spilling.as_ref())?;
+        let count = |name: &str| counters.get(name).copied().unwrap_or(0);
+        let (segments, segments_used) = spilling.segments();
+        Some(SpillUse {
+            path: file.path.display().to_string(),
+            health: spilling.health().name().to_owned(),
+            size_bytes: file.bytes,
+            used_bytes: segments_used * SEGMENT_BYTES as u64,
+            segments,
+            segments_used,
+            pages: count("slots_spilled"),
+            data_bytes: count("spilled_bytes"),
+            written_bytes: count("spill_write_bytes"),
+            write_errors: count("spill_write_errors"),
+            read_errors: count("read_spill_errors"),
         })
     }
 
@@ -143,13 +172,21 @@ impl Sources<'_> {
             object_bytes: usage.object_bytes,
             pool_level: self.pool_level.to_owned(),
             pool_growth_failures: self.growth.failures.get(),
-            bookkeeping_bytes: usage.bookkeeping_bytes,
+            bookkeeping_bytes: usage.bookkeeping_bytes + self.spill_bookkeeping_bytes(),
             dictionaries,
             dictionary_bytes,
             table_bytes: self.state.table_bytes,
             buffer_bytes: self.state.buffer_bytes,
             resident_bytes: resident_bytes().unwrap_or(0),
         }
+    }
+}
+
+impl Sources<'_> {
+    fn spill_bookkeeping_bytes(&self) -> u64 {
+        let spill = self.state.store.as_ref().and_then(Store::spill);
+        spill.map_or(0, |spill| spill.segments.bookkeeping_bytes())
+            + self.growth.spilling.as_ref().map_or(0, Spilling::writer_bytes)
     }
 }
 
@@ -166,11 +203,12 @@ fn times(stats: &Stats) -> BTreeMap<String, TimeUse> {
 
 fn pages(counters: &BTreeMap<String, u64>) -> PageCounts {
     let count = |name: &str| counters.get(name).copied().unwrap_or(0);
-    let kinds = ["same", "lz4", "zstd", "dense", "huge", "staged"];
-    let found = kinds.map(|kind| count(&format!("slots_{kind}")));
-    let [same, lz4, zstd, dense, huge, staged] = found;
-    let stored = found.into_iter().fold(0, u64::wrapping_add);
-    PageCounts { stored, same, lz4, zstd, dense, huge, staged, data_bytes: count("stored_bytes") }
+    let kinds = ["same", "lz4", "zstd", "dense", "huge", "staged", "spilled"];
+    let counts = kinds.map(|kind| count(&format!("slots_{kind}")));
+    let stored = counts.into_iter().fold(0, u64::wrapping_add);
+    let [same, lz4, zstd, dense, huge, staged, spilled] = counts;
+    let data_bytes = count("stored_bytes");
+    PageCounts { stored, same, lz4, zstd, dense, huge, staged, spilled, data_bytes }
 }
 
 fn read_trimmed(path: &str) -> String {

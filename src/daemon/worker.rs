@@ -3,20 +3,23 @@
 use super::backing::Backing;
 use super::grower::Growth;
 use super::loop_target::LoopHandler;
+use super::spill_reads::SpillReads;
 use super::staging::Staging;
 use crate::codec::Stream;
 use crate::error::IoError;
 use crate::stats::QueueStats;
 use crate::stats::histogram::Histogram;
-use crate::store::{ReadFrom, Store};
+use crate::store::{Opened, ReadFrom, Store};
 use crate::sys::buffers::IoBuf;
+use crate::sys::errno;
+use crate::sys::file_op::{FileOp, Transfer};
 use crate::sys::ublk_abi::CopyMode;
 use crate::sys::uring::{QueueRing, RingParts};
 use crate::sys::{guard, heap};
 use crate::ublk::poll::Poll;
 use crate::ublk::queue::{Handler, Job, Outcome, Queue, QueueEnd};
 use crate::ublk::{Op, Request};
-use crate::units::{BufferPage, PAGE_SIZE, Page, QueueId};
+use crate::units::{BufferPage, PAGE_SIZE, Page, QueueId, SlotIndex};
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::SyncSender;
@@ -59,6 +62,10 @@ pub struct Worker<'a> {
     pub store: Option<(&'a Store, &'a Staging)>,
     /// Where the loop target's pages go.
     pub backing: Option<&'a Backing>,
+    /// Where spilled pages are read from.
+    pub spill_file: Option<&'a File>,
+    /// For each tag a buffer to read spilled pages into; none where there is no spill.
+    pub bounce: Vec<IoBuf>,
     /// How it polls.
     pub poll: Poll,
     /// Growth of the pool.
@@ -74,6 +81,7 @@ impl Worker<'_> {
     /// replaced.
     pub fn run(mut self, ready: SyncSender<Readiness>) {
         let buffers = std::mem::take(&mut self.buffers);
+        let bounce = std::mem::take(&mut self.bounce);
         // Only the store compresses: it takes 200 KiB and is made before the thread is sealed.
         let stream = self.store.map(|_| Stream::new());
         // The starting thread waits for exactly one message from each thread.
@@ -89,13 +97,22 @@ impl Worker<'_> {
         };
         drop(ready);
         let (growth, stats) = (self.growth, self.stats);
-        heap::seal_thread();
         let end = match (self.store.zip(stream), self.backing) {
             (Some(((store, staging), stream)), _) => {
-                queue.serve(&mut SwapHandler { store, stream, growth, staging, stats })
+                let spill_reads = SpillReads::new(bounce);
+                heap::seal_thread();
+                let mut handler =
+                    SwapHandler { store, stream, growth, staging, spill_reads, stats };
+                queue.serve(&mut handler)
             }
-            (None, Some(backing)) => queue.serve(&mut LoopHandler { backing, stats }),
-            (None, None) => queue.serve(&mut NullHandler { stats }),
+            (None, Some(backing)) => {
+                heap::seal_thread();
+                queue.serve(&mut LoopHandler { backing, stats })
+            }
+            (None, None) => {
+                heap::seal_thread();
+                queue.serve(&mut NullHandler { stats })
+            }
         };
         heap::unseal_thread();
         match end {
@@ -115,7 +132,7 @@ impl Worker<'_> {
         }
         let Self { char_device, queue, depth, backing, .. } = *self;
         let copy = backing.map_or(CopyMode::Copy, |backing| backing.copy);
-        let backing = backing.map(|backing| &backing.file);
+        let backing = backing.map(|backing| &backing.file).or(self.spill_file);
         let ring = QueueRing::new(RingParts { char_device, queue, depth, copy, backing })?;
         let queue = Queue::fetch_all(ring, buffers, self.slots, self.poll, self.stats)?;
         Ok((queue, ThreadState::read()))
@@ -123,20 +140,21 @@ impl Worker<'_> {
 }
 
 /// Stores pages.
-struct SwapHandler<'a> {
-    store: &'a Store,
-    stream: Stream,
-    growth: &'a Growth,
-    staging: &'a Staging,
-    stats: &'a QueueStats,
+pub(super) struct SwapHandler<'a> {
+    pub(super) store: &'a Store,
+    pub(super) stream: Stream,
+    pub(super) growth: &'a Growth,
+    pub(super) staging: &'a Staging,
+    pub(super) spill_reads: SpillReads,
+    pub(super) stats: &'a QueueStats,
 }
 
 impl Handler for SwapHandler<'_> {
     fn handle(&mut self, job: &mut Job) -> Outcome {
         let (store, stats) = (self.store, self.stats);
-        let Job { request, buffer, .. } = job;
+        let request = &job.request;
         let result = match request.op {
-            Op::Read => self.read(request, buffer),
+            Op::Read => return self.read(job),
             Op::Write => return self.write(job),
             Op::Discard => store.discard(request.first, request.count, stats),
             Op::WriteZeroes => store.write_zeroes(request.first, request.count, stats),
@@ -144,6 +162,17 @@ impl Handler for SwapHandler<'_> {
         };
         count(request, stats);
         result.map_or_else(Outcome::Failed, |()| Outcome::Done)
+    }
+
+    fn finish(&mut self, job: &mut Job, op: &FileOp, result: i32) -> Outcome {
+        match op {
+            // A part of it: the rest follows.
+            FileOp::Read(transfer) if result > 0 => match transfer.rest(result as u32) {
+                Some(rest) => Outcome::File(FileOp::Read(rest)),
+                None => self.go_on(job, result),
+            },
+            _ => self.go_on(job, result),
+        }
     }
 }
 
@@ -167,17 +196,65 @@ impl SwapHandler<'_> {
         result.map_or_else(Outcome::Failed, |()| Outcome::Done)
     }
 
-    /// Fills the buffer, and notes how long each page took by where it was.
-    fn read(&mut self, request: &Request, buffer: &mut [u8]) -> Result<(), IoError> {
-        let Self { store, stream, stats, .. } = self;
+    /// Fills the buffer from the first page that is not there yet, and notes how long each page
+    /// took by where it was. A spilled page is read from the file first; the request goes on when
+    /// that has ended.
+    fn read(&mut self, job: &mut Job) -> Outcome {
+        let Self { store, stream, stats, spill_reads, .. } = self;
         let mut begin = Instant::now();
-        request.slots().zip(pages_mut(buffer)).try_for_each(|(slot, page)| {
-            let from = store.read(slot, page, stream, stats)?;
+        while job.done < job.request.count {
+            let (slot, page) = next_page(job);
+            let from = match store.read(slot, page, stream, stats) {
+                Ok(ReadFrom::Spill(sought)) => {
+                    let (tag, span) = (job.tag(), sought.span);
+                    spill_reads.begin(tag, sought, begin, &mut job.buffer);
+                    return Outcome::File(FileOp::Read(Transfer {
+                        at: span.at,
+                        skip: 0,
+                        len: span.len,
+                    }));
+                }
+                Ok(from) => from,
+                Err(e) => return self.end_read(job, Err(e)),
+            };
             let end = Instant::now();
             times_of(from, stats).record((end - begin).as_nanos() as u64, 1);
             begin = end;
-            Ok(())
-        })
+            job.done += 1;
+        }
+        self.end_read(job, Ok(()))
+    }
+
+    /// Goes on with a read for which blocks of the spill were read.
+    fn go_on(&mut self, job: &mut Job, result: i32) -> Outcome {
+        let Self { store, stream, stats, spill_reads, .. } = self;
+        let Some((sought, begin, blocks)) = spill_reads.end(job.tag(), &mut job.buffer) else {
+            return Outcome::Failed(IoError::Unsupported);
+        };
+        let (slot, page) = next_page(job);
+        if result <= 0 {
+            // An error, or the file has become shorter; but the page may have gone elsewhere.
+            if store.is_current(slot, &sought) {
+                stats.read_spill_errors.add(1);
+                let errno = if result == 0 { errno::EIO } else { -result };
+                return self.end_read(job, Err(IoError::Backing(errno)));
+            }
+            return self.read(job);
+        }
+        match store.open_spilled(slot, &sought, blocks, page, stream, stats) {
+            Ok(Opened::Page) => {
+                stats.times.read_spill.record(begin.elapsed().as_nanos() as u64, 1);
+                job.done += 1;
+            }
+            Ok(Opened::Changed) => {}
+            Err(e) => return self.end_read(job, Err(e)),
+        }
+        self.read(job)
+    }
+
+    fn end_read(&self, job: &Job, result: Result<(), IoError>) -> Outcome {
+        count(&job.request, self.stats);
+        result.map_or_else(Outcome::Failed, |()| Outcome::Done)
     }
 
     /// Stores the pages. Where there is no room, but the pool may grow, waits for that for a
@@ -232,6 +309,7 @@ fn times_of(from: ReadFrom, stats: &QueueStats) -> &Histogram {
         ReadFrom::Dense => &stats.times.read_dense,
         ReadFrom::Huge => &stats.times.read_huge,
         ReadFrom::Staged => &stats.times.read_staged,
+        ReadFrom::Spill(_) => &stats.times.read_spill,
     }
 }
 
@@ -250,8 +328,11 @@ fn pages(buffer: &[u8]) -> impl Iterator<Item = &Page> {
     buffer.as_chunks::<PAGE_SIZE>().0.iter()
 }
 
-fn pages_mut(buffer: &mut [u8]) -> impl Iterator<Item = &mut Page> {
-    buffer.as_chunks_mut::<PAGE_SIZE>().0.iter_mut()
+/// The slot of the first page that a read does not have yet, and where that goes.
+fn next_page(job: &mut Job) -> (SlotIndex, &mut Page) {
+    let slot = SlotIndex(job.request.first.0 + job.done);
+    let pages = job.buffer.as_chunks_mut::<PAGE_SIZE>().0;
+    (slot, &mut pages[job.done as usize])
 }
 
 #[cfg(test)]
@@ -262,7 +343,6 @@ mod tests {
     use crate::store::StoreCodec;
     use crate::sys::buffers::{BufferArea, CHUNK_PAGES, Search};
     use crate::sys::map::{Arena, Words};
-    use crate::units::SlotIndex;
     use std::sync::Arc;
 
     const SLOTS: usize = 4096;
@@ -300,6 +380,7 @@ mod tests {
             stream: Stream::new(),
             growth: &growth,
             staging: &staging,
+            spill_reads: SpillReads::new(Vec::new()),
             stats: &stats,
         };
         test(&mut handler, &mut Job::new(crate::units::Tag(0), request, buffer, Instant::now()));
@@ -344,6 +425,7 @@ mod tests {
         let read = |handler: &mut SwapHandler<'_>, job: &mut Job| {
             job.buffer.fill(0xee);
             job.request.op = Op::Read;
+            job.done = 0;
             assert_eq!(handler.handle(job), Outcome::Done);
             assert_eq!(job.buffer[..bytes], wanted);
         };
@@ -361,6 +443,7 @@ mod tests {
         read(handler, job);
         assert_eq!(handler.stats.read_huge_pages.get(), u64::from(count));
         job.request.op = Op::Write;
+        job.done = 0;
         assert_eq!(handler.handle(job), Outcome::Done);
         assert_eq!(handler.stats.write_staged_pages.get(), 2 * u64::from(count), "room again");
     }

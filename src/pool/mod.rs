@@ -142,6 +142,12 @@ impl Pool {
         Ok(())
     }
 
+    /// Whether `slot`'s object at `at` is exactly this data. For whoever holds the slot's lock.
+    pub fn has(&self, at: Location, slot: SlotIndex, data: &[u8]) -> bool {
+        let header = if data.len() == PAGE_SIZE { 0 } else { OBJECT_HEADER_BYTES };
+        self.owner(at, data.len()) == Some(slot) && self.arena.equals(at.offset() + header, data)
+    }
+
     /// The slot named with the object of `len` bytes at `at`; `None` if it would not lie in the
     /// arena.
     #[inline]

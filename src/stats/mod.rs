@@ -87,6 +87,12 @@ counters! {
     read_corrupt_pages,
     /// Pages read that were still staged.
     read_staged_pages,
+    /// Pages read from the spill.
+    read_spill_pages,
+    /// Reads of the spill that came too late: the slot had changed meanwhile.
+    read_spill_again,
+    /// Pages that could not be read because the spill's file or device failed.
+    read_spill_errors,
     /// Pages committed before they were compressed.
     write_staged_pages,
     /// Pages compressed before their commit, because staging was full or the pool nearly so.
@@ -117,6 +123,8 @@ counters! {
     slots_huge,
     /// Change in the number of staged slots.
     slots_staged,
+    /// Change in the number of spilled slots.
+    slots_spilled,
     /// Change in the bytes of page data held in the pool, without headers and rounding.
     stored_bytes,
     /// Pages compressed again, to smaller objects.
@@ -137,6 +145,20 @@ counters! {
     compacted_slabs,
     /// Bytes of empty slabs given back to the kernel.
     given_back_bytes,
+    /// Change in the bytes of page data held in the spill, without seals and rounding.
+    spilled_bytes,
+    /// Pages moved from the pool to the spill.
+    spilled_pages,
+    /// Pages on their way to the spill that were overwritten or discarded before they were there.
+    spill_stale_pages,
+    /// Pages moved within the spill by cleaning.
+    spill_moved_pages,
+    /// Segments of the spill that were cleaned.
+    spill_cleaned_segments,
+    /// Bytes given to the spill's file or device to write.
+    spill_write_bytes,
+    /// Segments that could not be written; their pages stayed where they were.
+    spill_write_errors,
     /// Requests that failed because the file or device behind ours did.
     backing_errors,
     /// Transfers that the file or device behind ours carried out in part; the rest was asked again.
@@ -190,6 +212,8 @@ times! {
     read_huge,
     /// Answering one page that is still staged.
     read_staged,
+    /// Answering one page from the spill, reading included.
+    read_spill,
     /// From a staged page's arrival in this process to its having moved to the pool.
     compress_lag,
 }
@@ -197,7 +221,7 @@ times! {
 /// Counters of all threads that work on requests.
 #[derive(Debug)]
 pub struct Stats {
-    /// The queue threads', then the helpers'.
+    /// The queue threads', then the helpers', then the background thread's.
     threads: Box<[CachePadded<QueueStats>]>,
     queues: usize,
 }
@@ -205,7 +229,8 @@ pub struct Stats {
 impl Stats {
     /// Counters for `queues` queue threads and `helpers` helpers. Allocates; for start-up.
     pub fn new(queues: u16, helpers: u16) -> Self {
-        let threads = queues + helpers;
+        // One more for the thread that works in the background.
+        let threads = queues + helpers + 1;
         let threads = (0..threads).map(|_| CachePadded::default()).collect();
         Self { threads, queues: queues.into() }
     }
@@ -218,6 +243,11 @@ impl Stats {
     /// Counters of one helper.
     pub fn helper(&self, index: u16) -> &QueueStats {
         &self.threads[self.queues + usize::from(index)]
+    }
+
+    /// Counters of the thread that moves pages in the background.
+    pub fn background(&self) -> &QueueStats {
+        &self.threads[self.threads.len() - 1]
     }
 
     /// Name, help and sum over all threads of every counter.

@@ -1,6 +1,7 @@
 //! Check: does everything agree with the slot table?
 
 use super::Store;
+use crate::spill::Segments;
 use crate::table::Entry;
 use crate::units::{DictionaryVersion, Location, PAGE_SIZE, SlotIndex};
 use std::collections::HashSet;
@@ -20,8 +21,12 @@ pub struct CheckReport {
     pub slots_huge: u64,
     /// Staged slots.
     pub slots_staged: u64,
+    /// Spilled slots.
+    pub slots_spilled: u64,
     /// Bytes of page data in the pool, without headers and rounding.
     pub stored_bytes: u64,
+    /// Bytes of page data in the spill, without seals and rounding.
+    pub spilled_bytes: u64,
 }
 
 impl Store {
@@ -34,6 +39,7 @@ impl Store {
     pub fn check(&self) -> Result<CheckReport, String> {
         let mut report = CheckReport::default();
         let (mut seen, mut made_with) = (HashSet::new(), [0; DictionaryVersion::MAX as usize]);
+        let mut live = vec![0; self.spill.as_ref().map_or(0, |s| s.segments.count())];
         for index in 0..self.slots() {
             let slot = SlotIndex(index as u32);
             match self.table.peek(slot) {
@@ -61,12 +67,26 @@ impl Store {
                     report.stored_bytes += PAGE_SIZE as u64;
                 }
                 Entry::Staged { .. } => report.slots_staged += 1,
+                entry @ Entry::Spilled { at, len, .. } => {
+                    if let Some(version) = entry.made_with().index() {
+                        made_with[version] += 1;
+                    }
+                    self.check_spilled(slot, at, len, &mut live)?;
+                    report.slots_spilled += 1;
+                    report.spilled_bytes += u64::from(len);
+                }
                 Entry::Unknown => return Err(format!("slot {index}: unknown kind of entry")),
             }
         }
         let counted = self.dictionaries.objects();
         if counted != made_with {
             return Err(format!("objects by dictionary: {made_with:?}, counted {counted:?}"));
+        }
+        for (segment, named) in live.into_iter().enumerate() {
+            let counted = self.spill.as_ref().map_or(0, |s| s.segments.live_units(segment));
+            if counted != named {
+                return Err(format!("segment {segment}: {counted} units live, slots name {named}"));
+            }
         }
         self.pool.check();
         let objects = self.pool.usage().objects;
@@ -75,6 +95,21 @@ impl Store {
             return Err(format!("the pool has {objects} objects, the slot table names {named}"));
         }
         Ok(report)
+    }
+
+    fn check_spilled(
+        &self,
+        slot: SlotIndex,
+        at: Location,
+        len: u16,
+        live: &mut [u32],
+    ) -> Result<(), String> {
+        let inside = self.spill.as_ref().is_some_and(|s| s.segments.contains(at, len));
+        if !inside {
+            return Err(format!("slot {}: {at:?} is outside the spill", slot.0));
+        }
+        live[Segments::segment_of(at) as usize] += Segments::units_of(len);
+        Ok(())
     }
 
     fn check_object(

@@ -22,6 +22,8 @@ mod dictionaries;
 mod discard;
 mod read;
 mod recompress;
+mod spill_writer;
+mod spilled;
 mod stage;
 mod train;
 mod write;
@@ -30,9 +32,12 @@ pub use check::CheckReport;
 pub use compact::Moved;
 pub use read::ReadFrom;
 pub use recompress::{Recompressed, Recompressor};
+pub use spill_writer::{Added, Cleaned, Collected, SpillWriter};
+pub use spilled::{Opened, Sought};
 pub use train::Trainer;
 
 use crate::pool::{Pool, PoolUsage};
+use crate::spill::Spill;
 use crate::stats::{Counter, QueueStats};
 use crate::sys::buffers::BufferArea;
 use crate::sys::map::{Arena, Words};
@@ -68,6 +73,8 @@ pub struct Store {
     staged: CachePadded<AtomicU64>,
     /// The clock that touches are stamped with. Nobody writes near it, so that reading it is free.
     tick: CachePadded<AtomicU8>,
+    /// Where objects go that leave the pool.
+    spill: Option<Spill>,
 }
 
 impl Store {
@@ -77,7 +84,7 @@ impl Store {
         let (table, pool) = (SlotTable::new(table), Pool::new(arena));
         let (staged, tick) = (CachePadded::default(), CachePadded::default());
         let dictionaries = Dictionaries::default();
-        Self { table, pool, codec, dictionaries, buffers: None, staged, tick }
+        Self { table, pool, codec, dictionaries, buffers: None, staged, tick, spill: None }
     }
 
     /// The same, able to stage pages that lie in these buffers.
@@ -85,6 +92,18 @@ impl Store {
     pub fn with_buffers(mut self, buffers: Arc<BufferArea>) -> Self {
         self.buffers = Some(buffers);
         self
+    }
+
+    /// The same, able to read pages from this spill. A [`SpillWriter`] puts them there.
+    #[must_use]
+    pub fn with_spill(mut self, spill: Spill) -> Self {
+        self.spill = Some(spill);
+        self
+    }
+
+    /// The spill, if there is one.
+    pub const fn spill(&self) -> Option<&Spill> {
+        self.spill.as_ref()
     }
 
     /// Number of slots.
@@ -162,6 +181,10 @@ impl Store {
             Entry::Staged { .. } => {
                 self.staged.fetch_sub(1, Ordering::Relaxed);
             }
+            Entry::Spilled { at, len, .. } => {
+                self.spill.iter().for_each(|spill| spill.segments.dead(at, len));
+                self.dictionaries.release(old.made_with());
+            }
             Entry::Empty | Entry::Same(_) | Entry::Unknown => {}
         }
     }
@@ -199,6 +222,10 @@ fn count_slot(entry: Entry, stats: &QueueStats, change: impl Fn(&Counter, u64)) 
             change(&stats.stored_bytes, PAGE_SIZE as u64);
         }
         Entry::Staged { .. } => change(&stats.slots_staged, 1),
+        Entry::Spilled { len, .. } => {
+            change(&stats.slots_spilled, 1);
+            change(&stats.spilled_bytes, len.into());
+        }
         Entry::Empty | Entry::Unknown => {}
     }
 }

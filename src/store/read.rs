@@ -1,6 +1,6 @@
 //! Read: a slot's page.
 
-use super::{Store, recompress};
+use super::{Sought, Store, recompress};
 use crate::codec::{Stream, lz4, same};
 use crate::error::IoError;
 use crate::stats::QueueStats;
@@ -24,10 +24,14 @@ pub enum ReadFrom {
     Huge,
     /// A request buffer.
     Staged,
+    /// Nothing yet, and the page is untouched: these blocks of the spill have to be read, and given
+    /// to [`Store::open_spilled`].
+    Spill(Sought),
 }
 
 impl Store {
-    /// Copies the page of `slot` to `page` and says where it was; an empty slot reads as zeros.
+    /// Copies the page of `slot` to `page` and says where it was, or what has to be read from the
+    /// spill for it; an empty slot reads as zeros.
     ///
     /// [`IoError::Corrupt`]: the object is damaged or another slot's; `page` is then undefined and
     /// must not reach anybody. [`IoError::Invalid`]: no such slot. Blocks for the slot's lock only,
@@ -92,6 +96,7 @@ impl Store {
                 stats.read_staged_pages.add(1);
                 copied.map(|()| ReadFrom::Staged).ok_or(IoError::Corrupt)
             }
+            Entry::Spilled { form, at, len } => self.seek(form, at, len),
             Entry::Unknown => Err(IoError::Corrupt),
         };
         if result.is_err() {

@@ -251,10 +251,7 @@ impl Store {
 /// Keeps the dictionary of an entry, if it has one. The slot is locked.
 #[inline]
 pub(super) fn pin_of(store: &Store, entry: Entry) -> Option<Pin<'_>> {
-    match entry {
-        Entry::Zstd { dictionary, .. } => store.dictionaries.pin(dictionary),
-        _ => None,
-    }
+    store.dictionaries.pin(entry.made_with())
 }
 
 /// Decompresses the zstd object in the stream. An object whose dictionary is not there is damage.

@@ -29,14 +29,19 @@ pub fn sealed_calls() -> u64 {
     SEALED_CALLS.load(Ordering::Relaxed)
 }
 
-/// Makes the C heap keep what it has: one arena, nothing trimmed, nothing mapped apart. With locked
-/// memory each of these would change mappings, and that takes the lock that page faults of all
-/// threads need.
+/// From this size on an allocation is mapped apart, and unmapped when it is freed.
+const APART_BYTES: libc::c_int = 256 << 10;
+
+/// Makes the C heap keep what it has: one arena, nothing trimmed, nothing mapped apart but what is
+/// large. With locked memory each of these would change mappings, and that takes the lock that page
+/// faults of all threads need. Only background threads allocate so much at a time, to train a
+/// dictionary or to recompress, and what they are done with has to go back: in the heap it would
+/// stay, locked.
 pub fn settle() {
     for (option, value) in [
         (libc::M_ARENA_MAX, 1),
         (libc::M_TRIM_THRESHOLD, i32::MAX),
-        (libc::M_MMAP_THRESHOLD, 1 << 30),
+        (libc::M_MMAP_THRESHOLD, APART_BYTES),
         (libc::M_TOP_PAD, 1 << 20),
     ] {
         // SAFETY: mallopt only changes tunables of the C heap. A refusal (0) leaves the default,

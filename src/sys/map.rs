@@ -109,6 +109,16 @@ impl Arena {
         unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
     }
 
+    /// Whether the bytes at `offset` are these. Panics if the range is outside.
+    pub fn equals(&self, offset: usize, bytes: &[u8]) -> bool {
+        let mut copy = [0; COMPARE_BYTES];
+        bytes.chunks(COMPARE_BYTES).enumerate().all(|(i, part)| {
+            let copy = &mut copy[..part.len()];
+            self.copy_out(offset + i * COMPARE_BYTES, copy);
+            copy == part
+        })
+    }
+
     /// Copies the bytes at `offset` out to `bytes`. Panics if the range is outside.
     #[inline]
     pub fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
@@ -142,6 +152,9 @@ impl Arena {
         unsafe { &*word }
     }
 }
+
+/// Bytes compared at a time.
+const COMPARE_BYTES: usize = 256;
 
 /// A shared mapping seen as atomic words.
 #[derive(Debug)]
@@ -185,6 +198,7 @@ mod tests {
         let mut back = [0; 13];
         arena.copy_out(4090, &mut back);
         assert_eq!(&back, b"across a page");
+        assert!(arena.equals(4090, b"across a page") && !arena.equals(4090, b"across a pagE"));
     }
 
     #[test]

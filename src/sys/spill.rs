@@ -1,10 +1,11 @@
-//! The file or block device behind a loop target: opening it for one owner, and what the kernel
-//! says of it.
+//! The file or block device behind a loop target or for spilled pages: opening it for one owner,
+//! and what the kernel says of it.
 
-use rustix::fs::{SeekFrom, fstatfs, seek};
+use memmap2::MmapMut;
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, fstatfs, seek};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// What a path leads to.
@@ -27,6 +28,47 @@ pub struct Spill {
     pub direct: bool,
     /// Size in bytes.
     pub bytes: u64,
+}
+
+/// Bytes written at a time when a file is made.
+const MAKE_BYTES: usize = 1 << 20;
+
+/// Makes a file of `bytes` (whole pages) that nobody else may read, with every block allocated and
+/// written, and on the disk. Takes as long as writing that much. What was made is removed again
+/// when it fails.
+pub fn make(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut open = OpenOptions::new();
+    open.read(true).write(true).create_new(true).mode(0o600);
+    let file = match open.clone().custom_flags(libc::O_DIRECT).open(path) {
+        // The file system cannot do that; whoever opens it again finds out and says so. On some
+        // the file is there nevertheless.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            let _ = std::fs::remove_file(path);
+            open.open(path)?
+        }
+        file => file?,
+    };
+    let filled = fill(&file, bytes);
+    if filled.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    filled
+}
+
+fn fill(file: &File, bytes: u64) -> io::Result<()> {
+    // In one piece, and if there is no room that shows before everything is written.
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Err(rustix::io::Errno::OPNOTSUPP) => {}
+        result => result?,
+    }
+    let zeros = MmapMut::map_anon(MAKE_BYTES)?;
+    let mut at = 0;
+    while at < bytes {
+        let len = (bytes - at).min(MAKE_BYTES as u64) as usize;
+        file.write_all_at(&zeros[..len], at)?;
+        at += len as u64;
+    }
+    file.sync_all()
 }
 
 /// What `path` leads to and its size in bytes.
@@ -80,6 +122,12 @@ impl Spill {
     pub fn first_hole(&self, end: u64) -> io::Result<Option<u64>> {
         let hole = seek(&self.file, SeekFrom::Hole(0))?;
         Ok(Some(hole).filter(|&hole| hole < end))
+    }
+
+    /// Whether others than the owner may write a regular file.
+    pub fn is_shared(&self) -> bool {
+        let mode = self.file.metadata().map_or(0, |metadata| metadata.mode());
+        self.kind == Kind::Regular && mode & 0o022 != 0
     }
 
     /// Device and inode, which name a file whatever path leads to it.

@@ -12,8 +12,9 @@
 //! | 62..64 | dictionary | | 0 |
 //!
 //! The low 16 bits mean the same for every kind, so that a touch can be noted without knowing it.
-//! The dictionary of a zstd object is the one that it was made with; that of an lz4 object or a
-//! huge page is the one with which zstd was tried and did not pay, so that it is not tried again.
+//! A location is one in the pool's arena, or in the spill for spilled objects. The dictionary of a
+//! zstd object is the one that it was made with; that of an lz4 object or a huge page in the pool
+//! is the one with which zstd was tried and did not pay, so that it is not tried again.
 
 use super::touch::TOUCH_MASK;
 use crate::units::{BufferPage, DictionaryVersion, Location, PAGE_SIZE};
@@ -25,8 +26,10 @@ const SAME_TWICE: u64 = 2;
 const LZ4: u64 = 3;
 const HUGE: u64 = 4;
 const STAGED: u64 = 5;
-// 6 is for pages in the spill.
+const SPILL_LZ4: u64 = 6;
 const ZSTD: u64 = 7;
+const SPILL_ZSTD: u64 = 8;
+const SPILL_HUGE: u64 = 9;
 
 /// The lock bit of an entry.
 pub(super) const LOCK: u64 = 1 << 4;
@@ -43,6 +46,17 @@ const _: () = assert!(u64::MAX >> DICTIONARY_SHIFT == DictionaryVersion::MAX as 
 const _: () = assert!(LOCK & KIND_MASK == 0 && LOCK < 1 << PAYLOAD_SHIFT);
 const _: () = assert!(TOUCH_MASK | LOCK | KIND_MASK == (1 << PAYLOAD_SHIFT) - 1);
 const _: () = assert!(TOUCH_MASK & (LOCK | KIND_MASK) == 0);
+
+/// What a spilled object is, once it is opened: what it was in the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpillForm {
+    /// An lz4 object.
+    Lz4,
+    /// A zstd object, made with this dictionary.
+    Zstd(DictionaryVersion),
+    /// The page itself.
+    Huge,
+}
 
 /// Where the contents of a slot are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +96,15 @@ pub enum Entry {
         /// Where in the buffers.
         at: BufferPage,
     },
+    /// A sealed object in the spill.
+    Spilled {
+        /// What it is.
+        form: SpillForm,
+        /// Its place in the spill.
+        at: Location,
+        /// Bytes of its data, 1 to 4096, without the seal.
+        len: u16,
+    },
     /// A kind that this version does not know: a damaged table, or one of a newer version.
     Unknown,
 }
@@ -92,6 +115,40 @@ impl Entry {
     #[inline]
     pub const fn holds_word(word: u64) -> bool {
         is_wide(word) || is_twice(word)
+    }
+
+    /// Where in the pool the contents are and how long they are; `None` if they are not there.
+    #[inline]
+    pub const fn in_pool(self) -> Option<(Location, u16)> {
+        match self {
+            Self::Lz4 { at, len, .. } | Self::Zstd { at, len, .. } => Some((at, len)),
+            Self::Huge { at, .. } => Some((at, PAGE_SIZE as u16)),
+            _ => None,
+        }
+    }
+
+    /// What an entry becomes whose contents, in the pool or in the spill, move to `at` in the
+    /// spill; `None` if they are in neither.
+    #[inline]
+    pub const fn moved_to_spill(self, at: Location) -> Option<Self> {
+        let (form, len) = match self {
+            Self::Lz4 { len, .. } => (SpillForm::Lz4, len),
+            Self::Zstd { len, dictionary, .. } => (SpillForm::Zstd(dictionary), len),
+            Self::Huge { .. } => (SpillForm::Huge, PAGE_SIZE as u16),
+            Self::Spilled { form, len, .. } => (form, len),
+            _ => return None,
+        };
+        Some(Self::Spilled { form, at, len })
+    }
+
+    /// What the contents were compressed with, wherever they are.
+    #[inline]
+    pub const fn made_with(self) -> DictionaryVersion {
+        match self {
+            Self::Zstd { dictionary, .. }
+            | Self::Spilled { form: SpillForm::Zstd(dictionary), .. } => dictionary,
+            _ => DictionaryVersion::NONE,
+        }
     }
 
     /// The entry as a table word, unlocked and never touched. Panics on [`Entry::Unknown`], on a
@@ -109,6 +166,14 @@ impl Entry {
             Self::Zstd { at, len, dictionary } => object(ZSTD, at, len, dictionary),
             Self::Huge { at, tried } => object(HUGE, at, PAGE_SIZE as u16, tried),
             Self::Staged { at } => STAGED | u64::from(at.0) << PAYLOAD_SHIFT,
+            Self::Spilled { form, at, len } => {
+                let (kind, version) = match form {
+                    SpillForm::Lz4 => (SPILL_LZ4, DictionaryVersion::NONE),
+                    SpillForm::Zstd(dictionary) => (SPILL_ZSTD, dictionary),
+                    SpillForm::Huge => (SPILL_HUGE, DictionaryVersion::NONE),
+                };
+                object(kind, at, len, version)
+            }
             Self::Unknown => panic!("an unknown entry cannot be stored"),
         }
     }
@@ -119,6 +184,7 @@ impl Entry {
         let at = || Location::from_units(raw >> PAYLOAD_SHIFT & LOCATION_MASK);
         let len = || (raw >> LENGTH_SHIFT & LENGTH_MASK) as u16 + 1;
         let version = || DictionaryVersion::new((raw >> DICTIONARY_SHIFT) as u8);
+        let spilled = |form| Self::Spilled { form, at: at(), len: len() };
         match raw & KIND_MASK {
             EMPTY => Self::Empty,
             SAME_WIDE => Self::Same((raw as i64 >> PAYLOAD_SHIFT) as u64),
@@ -127,6 +193,9 @@ impl Entry {
             ZSTD => Self::Zstd { at: at(), len: len(), dictionary: version() },
             HUGE => Self::Huge { at: at(), tried: version() },
             STAGED => Self::Staged { at: BufferPage((raw >> PAYLOAD_SHIFT) as u32) },
+            SPILL_LZ4 => spilled(SpillForm::Lz4),
+            SPILL_ZSTD => spilled(SpillForm::Zstd(version())),
+            SPILL_HUGE => spilled(SpillForm::Huge),
             _ => Self::Unknown,
         }
     }
@@ -148,6 +217,18 @@ impl Entry {
             Self::Lz4 { at, len, .. } | Self::Zstd { at, len, .. } => Some((at, len as usize)),
             Self::Huge { at, .. } => Some((at, PAGE_SIZE)),
             _ => None,
+        }
+    }
+}
+
+impl SpillForm {
+    /// The form as a number that is written with the object.
+    #[inline]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Lz4 => SPILL_LZ4 as u8,
+            Self::Zstd(dictionary) => SPILL_ZSTD as u8 | dictionary.number() << 4,
+            Self::Huge => SPILL_HUGE as u8,
         }
     }
 }
@@ -193,7 +274,9 @@ mod tests {
                 Entry::Zstd { at, len, dictionary: version },
                 Entry::Huge { at, tried: version },
             ];
-            for entry in packed.into_iter().chain([staged]) {
+            let spilled = [SpillForm::Lz4, SpillForm::Zstd(version), SpillForm::Huge]
+                .map(|form| Entry::Spilled { form, at, len });
+            for entry in packed.into_iter().chain(spilled).chain([staged]) {
                 prop_assert_eq!(Entry::unpack(entry.pack()), entry);
                 prop_assert_eq!(Entry::unpack(entry.pack() | LOCK | TOUCH_MASK), entry);
                 prop_assert_eq!(entry.pack() & (LOCK | TOUCH_MASK), 0);

@@ -15,7 +15,7 @@ mod entry;
 mod slot;
 mod touch;
 
-pub use entry::Entry;
+pub use entry::{Entry, SpillForm};
 pub use slot::SlotGuard;
 pub use touch::Touch;
 

@@ -40,7 +40,7 @@ pub struct Job {
     /// A write's data, or where a read's data goes. It may be exchanged for another one of the same
     /// size.
     pub buffer: IoBuf,
-    /// Pages already carried out by a try that was throttled.
+    /// Pages already carried out: by a try that was throttled, or before a file operation.
     pub done: u32,
     /// When it arrived.
     pub at: Instant,
@@ -52,6 +52,11 @@ impl Job {
     /// A request that nobody has tried to carry out yet.
     pub const fn new(tag: Tag, request: Request, buffer: IoBuf, at: Instant) -> Self {
         Self { tag, request, buffer, done: 0, at, throttled_at: None }
+    }
+
+    /// Its tag: a request has it to itself.
+    pub const fn tag(&self) -> Tag {
+        self.tag
     }
 
     /// How long it has been throttled.

@@ -1,0 +1,204 @@
+//! The writer's view: which segments are free, and which to clean.
+//!
+//! Segments are taken in a circle, so that writes are in a row and a block rests as long as
+//! possible before it is written again. A segment whose objects are all unwanted is free without
+//! being read. When few are, one with something left is cleaned: it is read, what slots still name
+//! is sealed again into the segment being filled, and then it is free as well.
+//!
+//! Which one: cost-benefit, after Rosenblum and Ousterhout's log-structured file system. Cleaning a
+//! segment of which the share u is alive reads 1 and writes u, and gains 1 - u, for as long as that
+//! stays free; what has been alive for long will stay so. So the best has the largest
+//! (1 - u) age / (1 + u). The greedy choice (the smallest u) would wait until the segments of pages
+//! that nobody touches any more are as empty as those that everybody does, which they never are,
+//! and clean young ones instead that were about to empty by themselves. The age is counted in
+//! segments written since, so there is no clock.
+
+use super::segments::Segments;
+use crate::limits::{SEGMENT_BYTES, SPILL_RESERVE};
+use crate::units::Location;
+
+const SEGMENT_UNITS: u64 = (SEGMENT_BYTES / Location::UNIT) as u64;
+/// A segment with more than this alive is not cleaned: it would take eight times the writing that
+/// it gains.
+const LIVE_UNITS_MAX: u64 = SEGMENT_UNITS / 8 * 7;
+/// Cleaning begins when fewer than one in so many segments are free.
+const FREE_SHARE: usize = 32;
+/// And at the latest when so many are free beyond the reserve.
+const FREE_MIN: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    /// Being filled, or on its way to the disk.
+    Writing,
+    /// Written; slots may name what is in it.
+    Full,
+    /// Cleaned: what is left in it is about to move.
+    Leaving,
+    /// Something in it cannot be read: of no use until no slot names anything in it.
+    Damaged,
+}
+
+/// Where a segment's summary is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Where it begins, in units of [`Location::UNIT`].
+    pub unit: u32,
+    /// How many records it has.
+    pub objects: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Info {
+    state: State,
+    summary_unit: u16,
+    objects: u16,
+}
+
+/// A segment to clean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Victim {
+    /// Which.
+    pub segment: u32,
+    /// The write that filled it.
+    pub sequence: u64,
+    /// Where its summary is.
+    pub summary: Summary,
+}
+
+/// Which segments are free. One thread's.
+#[derive(Debug)]
+pub struct Layout {
+    infos: Box<[Info]>,
+    /// Segments known to be free.
+    free: usize,
+    /// The segment that was taken last.
+    cursor: usize,
+    next_sequence: u64,
+}
+
+impl Layout {
+    /// All free; writes are numbered from `first_sequence` on, 1 for a new key. Allocates 6 bytes a
+    /// segment.
+    pub fn new(segments: &Segments, first_sequence: u64) -> Self {
+        let info = Info { state: State::Free, summary_unit: 0, objects: 0 };
+        let count = segments.count();
+        let infos = vec![info; count].into_boxed_slice();
+        let cursor = count.saturating_sub(1);
+        Self { infos, free: count, cursor, next_sequence: first_sequence }
+    }
+
+    /// Number of the next write. No number may ever be used twice with a key.
+    pub const fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Segments known to be free, the reserve included.
+    pub const fn free(&self) -> usize {
+        self.free
+    }
+
+    /// Bytes of memory that this takes.
+    pub fn bookkeeping_bytes(&self) -> u64 {
+        size_of_val::<[Info]>(&self.infos) as u64
+    }
+
+    /// Takes the next free segment and numbers its write. `None`: none is free, but for the
+    /// reserve, which is for cleaning. O(segments) when few are free.
+    pub fn take(&mut self, segments: &Segments, cleaning: bool) -> Option<(u32, u64)> {
+        let kept = if cleaning { 0 } else { SPILL_RESERVE };
+        if self.free <= SPILL_RESERVE {
+            self.find_free(segments);
+        }
+        if self.free <= kept {
+            return None;
+        }
+        loop {
+            self.cursor = (self.cursor + 1) % self.infos.len();
+            if self.infos[self.cursor].state == State::Free {
+                break;
+            }
+        }
+        self.infos[self.cursor].state = State::Writing;
+        self.free -= 1;
+        let (segment, sequence) = (self.cursor as u32, self.next_sequence);
+        self.next_sequence += 1;
+        segments.begin(segment, sequence);
+        Some((segment, sequence))
+    }
+
+    /// Makes the segments free of which no slot names anything any more.
+    fn find_free(&mut self, segments: &Segments) {
+        for (index, info) in self.infos.iter_mut().enumerate() {
+            let idle = !matches!(info.state, State::Free | State::Writing);
+            if idle && segments.live_units(index) == 0 {
+                info.state = State::Free;
+                self.free += 1;
+            }
+        }
+    }
+
+    /// A segment is on the disk, and slots are about to name `units` of it.
+    pub fn written(&mut self, segments: &Segments, segment: u32, summary: Summary) {
+        let Summary { unit, objects } = summary;
+        segments.fill(segment, unit);
+        let summary_unit = unit as u16;
+        let objects = objects as u16;
+        self.infos[segment as usize] = Info { state: State::Full, summary_unit, objects };
+    }
+
+    /// A segment could not be written; no slot names anything in it. Its turn comes again when all
+    /// others have had theirs.
+    pub fn dropped(&mut self, segment: u32) {
+        self.infos[segment as usize].state = State::Free;
+        self.free += 1;
+    }
+
+    /// Whether free segments are so few that one should be cleaned. O(segments) when they are.
+    pub fn is_short(&mut self, segments: &Segments) -> bool {
+        let few = SPILL_RESERVE + FREE_MIN.max(self.infos.len() / FREE_SHARE);
+        if self.free < few {
+            self.find_free(segments);
+        }
+        self.free < few
+    }
+
+    /// The segment best cleaned now; `None` if none is worth it. O(segments).
+    pub fn victim(&self, segments: &Segments) -> Option<Victim> {
+        let scored = self.infos.iter().enumerate().filter_map(|(index, info)| {
+            let live = u64::from(segments.live_units(index));
+            let good = info.state == State::Full && live > 0 && live <= LIVE_UNITS_MAX;
+            let sequence = segments.sequence(index);
+            let age = (self.next_sequence - sequence).min(u64::from(u32::MAX));
+            let score = (SEGMENT_UNITS - live) * age * 256 / (SEGMENT_UNITS + live);
+            good.then_some((score, index, sequence))
+        });
+        let (_, index, sequence) = scored.max_by_key(|&(score, ..)| score)?;
+        let Info { summary_unit, objects, .. } = self.infos[index];
+        let summary = Summary { unit: summary_unit.into(), objects: objects.into() };
+        Some(Victim { segment: index as u32, sequence, summary })
+    }
+
+    /// Everything that slots name in a segment is on its way to another one.
+    pub fn leaving(&mut self, segment: u32) {
+        self.infos[segment as usize].state = State::Leaving;
+    }
+
+    /// It did not get there: the segment may be cleaned again.
+    pub fn stays(&mut self, segment: u32) {
+        let state = &mut self.infos[segment as usize].state;
+        if *state == State::Leaving {
+            *state = State::Full;
+        }
+    }
+
+    /// Something in a segment cannot be read.
+    pub fn damaged(&mut self, segment: u32) {
+        self.infos[segment as usize].state = State::Damaged;
+    }
+
+    /// How many segments hold something, or are being written.
+    pub fn used(&self) -> usize {
+        self.infos.len() - self.free
+    }
+}

@@ -1,0 +1,211 @@
+//! The format against damage; the layout against a plain model.
+
+use super::*;
+use crate::limits::{SEGMENT_BYTES, SEGMENT_OBJECTS_MAX, SPILL_READ_BYTES_MAX, SPILL_RESERVE};
+use crate::sys::buffers::{BufferArea, IoBuf, Search};
+use crate::units::{Location, PAGE_SIZE, SlotIndex};
+use proptest::prelude::*;
+
+fn seal() -> Seal {
+    Seal::new(&[7; KEY_BYTES])
+}
+
+fn buffer() -> IoBuf {
+    let file = tempfile::tempfile().expect("file");
+    file.set_len(SEGMENT_BYTES as u64).expect("size");
+    let area = BufferArea::new(&file, 1).expect("map");
+    area.take((SEGMENT_BYTES / PAGE_SIZE) as u32, Search::Low).expect("all of it")
+}
+
+fn data(slot: u32, len: u16) -> Vec<u8> {
+    (0..len).map(|i| (u32::from(i) ^ slot.wrapping_mul(0x9e37)) as u8).collect()
+}
+
+/// A spill of 64 segments, and the fifth of them filled with objects of these lengths.
+struct Filled {
+    seal: Seal,
+    segments: Segments,
+    victim: Victim,
+    objects: Vec<(Location, Record)>,
+    bytes: Vec<u8>,
+}
+
+fn filled(lengths: &[u16]) -> Filled {
+    let (seal, segments) = (seal(), Segments::new(64 * SEGMENT_BYTES as u64));
+    let mut layout = Layout::new(&segments, 100);
+    let (segment, sequence) =
+        (0..5).filter_map(|_| layout.take(&segments, false)).last().expect("free");
+    let mut draft = Draft::new(buffer());
+    draft.begin(segment, sequence);
+    let mut objects = Vec::new();
+    for (i, &len) in lengths.iter().enumerate() {
+        let record = Record { slot: SlotIndex(i as u32 * 3), form: Form(i as u8 % 4), len };
+        if draft.fits(len) {
+            objects.push((draft.push(&seal, record, &data(record.slot.0, len)), record));
+        }
+    }
+    let summary = draft.summary();
+    let (job, buffer) = draft.close(&seal);
+    assert_eq!((job.write, job.at), (true, 4 * SEGMENT_BYTES as u64));
+    assert!(job.len <= SEGMENT_BYTES && job.len.is_multiple_of(PAGE_SIZE));
+    let bytes = buffer[..job.len].to_vec();
+    draft.put_back(buffer);
+    layout.written(&segments, segment, summary);
+    let victim = Victim { segment, sequence, summary };
+    assert_eq!((victim.job().at, victim.job().len), (job.at, job.len));
+    Filled { seal, segments, victim, objects, bytes }
+}
+
+/// Reads an object as a queue thread does: only the blocks that it is in.
+fn open(filled: &Filled, bytes: &[u8], at: Location, record: Record) -> Result<Vec<u8>, Broken> {
+    let span = filled.segments.span(at, record.len);
+    assert!(span.len as usize <= SPILL_READ_BYTES_MAX && span.at.is_multiple_of(4096));
+    let start = span.at as usize - 4 * SEGMENT_BYTES;
+    let mut blocks = bytes[start..start + span.len as usize].to_vec();
+    let sealed = &mut blocks[span.skip as usize..][..span.sealed as usize];
+    filled.seal.open(filled.segments.place(at), record, sealed).map(<[u8]>::to_vec)
+}
+
+fn lengths() -> impl Strategy<Value = Vec<u16>> {
+    let len = prop_oneof![3 => 1..=4096u16, 1 => 1..64u16, 1 => Just(4096u16)];
+    proptest::collection::vec(len, 1..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn every_object_and_every_record_comes_back(lengths in lengths()) {
+        let mut filled = filled(&lengths);
+        prop_assert!(!filled.objects.is_empty());
+        for &(at, record) in &filled.objects {
+            prop_assert!(filled.segments.contains(at, record.len));
+            let found = open(&filled, &filled.bytes, at, record);
+            prop_assert_eq!(found, Ok(data(record.slot.0, record.len)));
+        }
+        let mut found = Vec::new();
+        let victim = filled.victim;
+        read_summary(&filled.seal, &victim, &mut filled.bytes, &mut found).expect("whole");
+        let found: Vec<_> =
+            found.iter().map(|&(unit, r)| (Segments::location(victim.segment, unit), r)).collect();
+        prop_assert_eq!(found, filled.objects);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed_wherever_it_is(lengths in lengths(), bit: usize, pick: usize) {
+        let mut filled = filled(&lengths);
+        let (at, record) = filled.objects[pick % filled.objects.len()];
+        let span = filled.segments.span(at, record.len);
+        let start = span.at as usize - 4 * SEGMENT_BYTES + span.skip as usize;
+        let bit = bit % (span.sealed as usize * 8);
+        let mut bytes = filled.bytes.clone();
+        bytes[start + bit / 8] ^= 1 << (bit % 8);
+        prop_assert_eq!(open(&filled, &bytes, at, record), Err(Broken));
+        let summary = filled.victim.summary.unit as usize * Location::UNIT;
+        let bit = bit % (filled.objects.len() * 64 + 128);
+        filled.bytes[summary + bit / 8] ^= 1 << (bit % 8);
+        let mut found = Vec::new();
+        let read = read_summary(&filled.seal, &filled.victim, &mut filled.bytes, &mut found);
+        prop_assert_eq!((read, found.len()), (Err(Broken), 0));
+    }
+}
+
+#[test]
+fn another_slot_form_length_place_write_or_key_does_not_open() {
+    let filled = filled(&[1000, 1000, 4096]);
+    let (at, record) = filled.objects[0];
+    for wrong in [
+        Record { slot: SlotIndex(3), ..record },
+        Record { form: Form(1), ..record },
+        Record { len: 999, ..record },
+    ] {
+        assert_eq!(open(&filled, &filled.bytes, at, wrong), Err(Broken), "{wrong:?}");
+    }
+    assert_eq!(open(&filled, &filled.bytes, filled.objects[1].0, record), Err(Broken));
+    let place = filled.segments.place(at);
+    let open =
+        |seal: &Seal, place| seal.open(place, record, &mut filled.bytes[..1016].to_vec()).is_ok();
+    assert!(open(&filled.seal, place));
+    assert!(!open(&filled.seal, Place { sequence: place.sequence + 1, ..place }), "a former write");
+    assert!(!open(&filled.seal, Place { unit: place.unit + 1, ..place }));
+    assert!(!open(&Seal::new(&[8; KEY_BYTES]), place), "another run's key");
+}
+
+#[test]
+fn what_is_on_the_disk_shows_nothing_of_the_pages() {
+    let seal = seal();
+    let mut draft = Draft::new(buffer());
+    draft.begin(0, 1);
+    let text = b"correct horse battery staple".repeat(100);
+    let record = Record { slot: SlotIndex(1), form: Form(0), len: text.len() as u16 };
+    draft.push(&seal, record, &text);
+    draft.push(&seal, record, &text);
+    let (_, bytes) = draft.close(&seal);
+    assert!(!bytes.windows(8).any(|w| w == b"battery "));
+    assert_ne!(bytes[..text.len()], bytes[text.len() + TAG_BYTES..][..text.len()]);
+}
+
+#[test]
+fn a_draft_takes_what_fits_and_no_more_objects_than_its_summary_has_room_for() {
+    for len in [1, 100, 1356, 4096] {
+        let filled = filled(&vec![len; 20_000]);
+        let units = filled.objects.len() as u32 * Segments::units_of(len);
+        let full = (units + Segments::units_of(len)) as usize * 16 + filled.objects.len() * 8;
+        let most = filled.objects.len() == SEGMENT_OBJECTS_MAX;
+        assert!(most || full > SEGMENT_BYTES - 32, "{len}: {} objects", filled.objects.len());
+        assert_eq!(filled.segments.live_units(4), units);
+    }
+}
+
+#[test]
+fn a_segment_is_free_when_no_slot_names_anything_in_it_and_not_before() {
+    let filled = filled(&[500, 600]);
+    let mut layout = Layout::new(&filled.segments, 1000);
+    for _ in 0..64 - SPILL_RESERVE {
+        let (segment, _) = layout.take(&filled.segments, false).expect("free");
+        layout.written(&filled.segments, segment, filled.victim.summary);
+    }
+    assert_eq!(layout.take(&filled.segments, false), None, "the reserve is for cleaning");
+    let reserve: Vec<_> =
+        std::iter::from_fn(|| layout.take(&filled.segments, true)).map(|t| t.0).collect();
+    assert_eq!((reserve.len(), layout.used()), (SPILL_RESERVE, 64));
+    reserve.iter().for_each(|&segment| layout.dropped(segment));
+    let [(first, a), (second, b)] = [filled.objects[0], filled.objects[1]];
+    filled.segments.dead(first, a.len);
+    assert_eq!(layout.take(&filled.segments, false), None, "one object is alive");
+    filled.segments.dead(second, b.len);
+    let (segment, sequence) = layout.take(&filled.segments, false).expect("free again");
+    assert!(sequence > 1000 + 60);
+    assert!(segment == 4 || reserve.contains(&segment), "in a circle");
+}
+
+#[test]
+fn the_victim_is_old_and_empty_and_never_one_that_is_nearly_full() {
+    let segments = Segments::new(64 * SEGMENT_BYTES as u64);
+    let mut layout = Layout::new(&segments, 1);
+    let units = (SEGMENT_BYTES / 16) as u32 - 100;
+    let summary = Summary { unit: units, objects: 9 };
+    let free_eighths = |segment: u32, shares: u32| {
+        // In pieces of whole objects, as slots do.
+        let piece = 64;
+        for i in 0..units / piece * shares / 8 {
+            let at = Segments::location(segment, i * piece);
+            segments.dead(at, (piece * 16 - 16) as u16);
+        }
+    };
+    for _ in 0..20 {
+        let (segment, _) = layout.take(&segments, false).expect("free");
+        layout.written(&segments, segment, summary);
+    }
+    assert_eq!(layout.victim(&segments), None, "all of them are full");
+    free_eighths(3, 4);
+    free_eighths(18, 5);
+    assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(3), "older, not much fuller");
+    free_eighths(12, 7);
+    assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(12), "nearly empty");
+    layout.leaving(12);
+    layout.damaged(3);
+    assert_eq!(layout.victim(&segments).map(|v| (v.segment, v.sequence)), Some((18, 19)));
+    layout.stays(12);
+    layout.stays(3);
+    assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(12), "damaged stays damaged");
+}
