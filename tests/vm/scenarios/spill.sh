@@ -130,14 +130,14 @@ expect "about the pool" test "$LAST" -ge 8 -a "$LAST" -le 16
 expect_status .spill.health failing
 expect "counted" test "$(status .spill.write_errors)" -gt 0
 expect_status .spill.pages 0
-within 5 grep -q 'spilling has stopped: the spill cannot be written (Input/output error' "$USWAP_LOG" || die "it did not say so"
+within 30 grep -q 'spilling has stopped: the spill cannot be written (Input/output error' "$USWAP_LOG" || die "it did not say so"
 check_pieces 0 "$LAST"
 
 say "the disk is well again: spilling goes on by itself"
 echo "-0-131071" >$BAD
 spills() { [ "$(status .spill.pages)" -gt 0 ]; }
 within 90 spills || die "it does not try again"
-within 5 grep -q 'spilling goes on' "$USWAP_LOG" || die "it did not say so"
+within 30 grep -q 'spilling goes on' "$USWAP_LOG" || die "it did not say so"
 expect_status .spill.health good
 write_pieces $((FIRST_LAST + 1)) 45
 expect_equal "the last piece" "$LAST" 45
