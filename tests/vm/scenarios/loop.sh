@@ -37,7 +37,7 @@ expect_equal "doctor's choice" \
     "$(uswap doctor --json | jq -r '.[] | select(.name == "loop copy mode") | .found' | cut -d: -f1)" $BEST
 
 say "words that do not go together, files that will not do"
-expect_brief_failure 2 'target loop' uswap run --spill $FILE
+expect_brief_failure 2 'target loop' uswap run --spill $FILE --copy zero
 expect_brief_failure 2 'spill PATH' uswap run --target loop
 expect_brief_failure 2 'drop pool' uswap run --target loop --spill $FILE --pool 64M
 expect_brief_failure 2 'No such file.*dd if=' uswap run --target loop --spill /mnt/none
