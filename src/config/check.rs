@@ -101,9 +101,10 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     }
     let priority = keys.priority.unwrap_or(PRIORITY_DEFAULT);
     between("priority", priority, 0, i16::MAX)?;
-    let run_dir = absolute(keys.run_dir.unwrap_or_else(|| RUN_DIR_DEFAULT.into()))?;
+    let run_dir = keys.run_dir.unwrap_or_else(|| RUN_DIR_DEFAULT.into());
+    let run_dir = absolute("run-dir", &run_dir)?;
     let socket = keys.socket.unwrap_or_else(|| run_dir.join(format!("{service}.sock")));
-    let socket = absolute(socket)?;
+    let socket = absolute("socket", &socket)?;
     if socket.as_os_str().len() > SOCKET_PATH_MAX {
         return Err(StartError::usage(
             format!("socket: {} is longer than {SOCKET_PATH_MAX} bytes", socket.display()),
@@ -136,9 +137,10 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     })
 }
 
-fn absolute(path: PathBuf) -> StartResult<PathBuf> {
-    std::path::absolute(&path)
-        .map_err(|e| StartError::usage(format!("path {path:?}: {e}"), "give an absolute path"))
+/// The path of this key, from the root on.
+pub(super) fn absolute(key: &str, path: &Path) -> StartResult<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|e| StartError::usage(format!("{key}: {path:?}: {e}"), "give an absolute path"))
 }
 
 fn between<T: PartialOrd + std::fmt::Display>(key: &str, n: T, min: T, max: T) -> StartResult<()> {

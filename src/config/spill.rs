@@ -51,8 +51,7 @@ pub fn of(keys: &Keys, target: Target) -> StartResult<Option<Spill>> {
     let Some(path) = &keys.spill else {
         return refuse("spill: the loop target needs a file", "name one with --spill PATH");
     };
-    let path = std::path::absolute(path)
-        .map_err(|e| StartError::usage(format!("spill: {path:?}: {e}"), "give an absolute path"))?;
+    let path = super::check::absolute("spill", path)?;
     let bytes = size_of(&path)?;
     if let Some(Bytes(size)) = keys.size.filter(|size| size.0 > bytes) {
         let what =
@@ -64,8 +63,7 @@ pub fn of(keys: &Keys, target: Target) -> StartResult<Option<Spill>> {
 
 /// The swap target's spill: a file that is there, or one that will be made if its size is told.
 fn for_pages(path: &Path, size: Option<Bytes>) -> StartResult<Spill> {
-    let path = std::path::absolute(path)
-        .map_err(|e| StartError::usage(format!("spill: {path:?}: {e}"), "give an absolute path"))?;
+    let path = super::check::absolute("spill", path)?;
     let wanted = size.map_or(Ok(0), |Bytes(n)| {
         super::check::bytes_between("spill-size", n, SPILL_BYTES_MIN, SPILL_BYTES_MAX)
     })?;

@@ -227,7 +227,7 @@ impl Context<'_> {
                 growth,
                 movement: self.movement,
                 all: self.stats,
-                stats: self.stats.helper(self.settings.helpers),
+                stats: self.stats.mover(),
                 root: Path::new("/"),
             };
             let (policy, report) = (self.settings.policy.settings.clone(), sender.clone());
@@ -250,7 +250,7 @@ impl Context<'_> {
         };
         let ring = SpillRing::new(&file.file).map_err(|e| cannot("make an io_uring", &e))?;
         let writer = SpillWriter::new(store, ring, segments);
-        let stats = self.stats.background();
+        let stats = self.stats.spiller();
         let body = move || spilling.run(store, writer, stats, sender);
         spawn(scope, "uswap-spill".to_owned(), body)
     }
@@ -289,29 +289,18 @@ fn in_use(device: &Path, e: &io::Error) -> StartError {
 
 impl Service for Running<'_> {
     fn status(&self) -> Status {
-        let Context {
-            settings,
-            id,
-            queues,
-            state,
-            backing,
-            spill_file,
-            stats,
-            growth,
-            movement,
-            ..
-        } = *self.context;
+        let context = self.context;
         Sources {
-            settings,
-            id,
-            queues,
+            settings: context.settings,
+            id: context.id,
+            queues: context.queues,
             features: self.controller.features(),
-            state,
-            backing,
-            spill_file,
-            stats,
-            growth,
-            movement,
+            state: context.state,
+            backing: context.backing,
+            spill_file: context.spill_file,
+            stats: context.stats,
+            growth: context.growth,
+            movement: context.movement,
             memory_locked: self.safety.memory_locked,
             io_flusher: self.safety.io_flusher,
             since: self.since,

@@ -26,14 +26,13 @@ impl Hand {
     pub fn step(&mut self, store: &Store) -> Option<Found> {
         let slot = SlotIndex(self.next);
         self.next = if slot.index() + 1 < store.slots() { self.next + 1 } else { 0 };
-        look(store, slot)
+        let seen = store.glance(slot);
+        page(store, slot, seen).map(|page| Found { page, seen })
     }
 }
 
-/// The page in `slot`, if it is one of the pool. No touch.
-fn look(store: &Store, slot: SlotIndex) -> Option<Found> {
-    let seen = store.glance(slot);
-    let (entry, touch) = seen;
+/// The page of a slot that holds this, if it is one of the pool.
+fn page(store: &Store, slot: SlotIndex, (entry, touch): (Entry, Touch)) -> Option<Page> {
     let (tier, bytes) = match entry {
         Entry::Lz4 { len, .. } => (Tier::Lz4, len),
         Entry::Zstd { len, .. } => (Tier::Zstd, len),
@@ -41,15 +40,8 @@ fn look(store: &Store, slot: SlotIndex) -> Option<Found> {
         _ => return None,
     };
     let mark = Mark { last_touch_was_read: touch.last_read, reads: touch.reads };
-    let page = Page {
-        slot: slot.0,
-        age_ticks: touch.age(store.tick()),
-        mark,
-        bytes,
-        tier,
-        denser: denser(store, entry),
-    };
-    Some(Found { page, seen })
+    let (age_ticks, denser) = (touch.age(store.tick()), denser(store, entry));
+    Some(Page { slot: slot.0, age_ticks, mark, bytes, tier, denser })
 }
 
 /// Whether the page can be made denser with the dictionary that there is. Before there is one none
@@ -86,15 +78,16 @@ pub fn count(store: &Store, into: &mut Histogram, stop: impl Fn() -> bool) {
             return;
         }
         let slot = SlotIndex(slot);
-        let seen = store.glance(slot);
-        if seen.0 == Entry::Empty {
+        let (entry, touch) = store.glance(slot);
+        if entry == Entry::Empty {
             continue;
         }
-        if let Some(touch) = seen.1.held_back(tick) {
-            store.retouch(slot, seen, touch);
+        let held = touch.held_back(tick);
+        if let Some(held) = held {
+            store.retouch(slot, (entry, touch), held);
         }
-        if let Some(found) = look(store, slot) {
-            into.add(&found.page);
+        if let Some(page) = page(store, slot, (entry, held.unwrap_or(touch))) {
+            into.add(&page);
         }
     }
 }

@@ -79,8 +79,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
         let char_device = open_char_device(id)?;
         let can = backing.as_ref().map_or(IN_RAM, Backing::abilities);
         controller.set_params(id, sectors, can)?;
-        // One more for the mover.
-        let stats = Stats::new(queues, settings.helpers + 1);
+        let stats = Stats::new(queues, settings.helpers);
         let movement = Movement::default();
         let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
         let mut growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;

@@ -1,9 +1,9 @@
 //! The mover: once a step it shows the policy how things stand and does what the plan allows:
 //! makes pages denser, moves objects together, gives memory back.
 //!
-//! It is the only thread that works without a request. It may wait and allocate; it shares the
-//! store with the queue threads as any of them does, one lock at a time, and is nicer than all of
-//! them. Without it pages are stored and read all the same.
+//! It works without a request, and may wait and allocate; it shares the store with the queue
+//! threads as any of them does, one lock at a time, and is nicer than all of them. Without it pages
+//! are stored and read all the same.
 
 use super::grower::Growth;
 use super::hand::{self, Found, Hand};
@@ -16,6 +16,7 @@ use crate::store::{Recompressed, Recompressor, Store, Trainer};
 use crate::sys::guard;
 use crate::units::{PAGE_SIZE, SlotIndex};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
@@ -34,13 +35,13 @@ const RECOUNT_SHARE: u64 = 8;
 #[derive(Debug, Default)]
 pub struct Movement {
     thread: OnceLock<Thread>,
+    ending: AtomicBool,
     shown: Mutex<Shown>,
 }
 
 /// The latest plan, for people.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shown {
-    ending: bool,
     /// The plan; none before the first step.
     pub plan: Option<Plan>,
     /// Age ticks so far.
@@ -55,18 +56,18 @@ impl Movement {
 
     /// Sends the mover home: it ends after the page it works on.
     pub fn end(&self) {
-        self.change(|shown| shown.ending = true);
+        self.ending.store(true, Ordering::Release);
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Shown)) {
-        change(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+    fn show(&self, shown: Shown) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
     fn is_ending(&self) -> bool {
-        self.shown().ending
+        self.ending.load(Ordering::Acquire)
     }
 }
 
@@ -124,8 +125,7 @@ impl Mover<'_> {
     fn step(&self, work: &mut Work) -> Duration {
         self.look(work);
         let plan = work.policy.tick(&work.view);
-        let age_tick = work.view.age_tick;
-        self.movement.change(|shown| (shown.plan, shown.age_tick) = (Some(plan), age_tick));
+        self.movement.show(Shown { plan: Some(plan), age_tick: work.view.age_tick });
         self.keep_memory(&plan);
         self.train(work, &plan);
         let moved = self.scan(work, &plan);
@@ -174,13 +174,11 @@ impl Mover<'_> {
         if plan.memory.grow_bytes > 0 {
             self.growth.ask_if_low(self.store);
         }
-        let bytes = plan.memory.give_back_bytes;
-        // Refused (EBUSY and the like) is tried again in the next step.
-        let _ = if bytes > 0 {
-            self.store.give_back(self.growth.ready(), bytes, self.stats)
-        } else {
-            Ok(0)
-        };
+        if plan.memory.give_back_bytes > 0 {
+            let keep = self.growth.ready();
+            // What the kernel refuses is tried again in the next step.
+            let _ = self.store.give_back(keep, plan.memory.give_back_bytes, self.stats);
+        }
     }
 
     /// Collects samples over some steps, and makes a dictionary of them.
@@ -345,14 +343,14 @@ mod tests {
         let store = Store::new(words, arena, StoreCodec::Lz4);
         while store.pool().grow(1 << 20).expect("memory") {}
         let (growth, movement) = (Growth::new().expect("eventfd"), Movement::default());
-        let stats = Stats::new(1, 1);
+        let stats = Stats::new(1, 0);
         let root = tempfile::tempdir().expect("directory");
         let mover = Mover {
             store: &store,
             growth: &growth,
             movement: &movement,
             all: &stats,
-            stats: stats.helper(0),
+            stats: stats.mover(),
             root: root.path(),
         };
         test(&mover, &mut Work::new(Settings::named("balanced").expect("a preset")));

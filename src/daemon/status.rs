@@ -165,6 +165,8 @@ impl Sources<'_> {
         let store = self.state.store.as_ref();
         let usage = store.map(Store::pool_usage).unwrap_or_default();
         let (dictionaries, dictionary_bytes) = store.map_or((0, 0), Store::dictionaries_alive);
+        let segments = store.and_then(Store::spill).map_or(0, |s| s.segments.bookkeeping_bytes());
+        let spill = segments + self.growth.spilling.as_ref().map_or(0, Spilling::writer_bytes);
         MemoryUse {
             pool_bytes: store.map_or(0, |s| s.pool().capacity_bytes()),
             pool_resident_bytes: usage.slabs * SLAB_BYTES as u64,
@@ -172,21 +174,13 @@ impl Sources<'_> {
             object_bytes: usage.object_bytes,
             pool_level: self.pool_level.to_owned(),
             pool_growth_failures: self.growth.failures.get(),
-            bookkeeping_bytes: usage.bookkeeping_bytes + self.spill_bookkeeping_bytes(),
+            bookkeeping_bytes: usage.bookkeeping_bytes + spill,
             dictionaries,
             dictionary_bytes,
             table_bytes: self.state.table_bytes,
             buffer_bytes: self.state.buffer_bytes,
             resident_bytes: resident_bytes().unwrap_or(0),
         }
-    }
-}
-
-impl Sources<'_> {
-    fn spill_bookkeeping_bytes(&self) -> u64 {
-        let spill = self.state.store.as_ref().and_then(Store::spill);
-        spill.map_or(0, |spill| spill.segments.bookkeeping_bytes())
-            + self.growth.spilling.as_ref().map_or(0, Spilling::writer_bytes)
     }
 }
 

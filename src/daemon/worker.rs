@@ -81,7 +81,7 @@ impl Worker<'_> {
     /// replaced.
     pub fn run(mut self, ready: SyncSender<Readiness>) {
         let buffers = std::mem::take(&mut self.buffers);
-        let bounce = std::mem::take(&mut self.bounce);
+        let spill_reads = SpillReads::new(std::mem::take(&mut self.bounce));
         // Only the store compresses: it takes 200 KiB and is made before the thread is sealed.
         let stream = self.store.map(|_| Stream::new());
         // The starting thread waits for exactly one message from each thread.
@@ -97,22 +97,15 @@ impl Worker<'_> {
         };
         drop(ready);
         let (growth, stats) = (self.growth, self.stats);
+        heap::seal_thread();
         let end = match (self.store.zip(stream), self.backing) {
             (Some(((store, staging), stream)), _) => {
-                let spill_reads = SpillReads::new(bounce);
-                heap::seal_thread();
                 let mut handler =
                     SwapHandler { store, stream, growth, staging, spill_reads, stats };
                 queue.serve(&mut handler)
             }
-            (None, Some(backing)) => {
-                heap::seal_thread();
-                queue.serve(&mut LoopHandler { backing, stats })
-            }
-            (None, None) => {
-                heap::seal_thread();
-                queue.serve(&mut NullHandler { stats })
-            }
+            (None, Some(backing)) => queue.serve(&mut LoopHandler { backing, stats }),
+            (None, None) => queue.serve(&mut NullHandler { stats }),
         };
         heap::unseal_thread();
         match end {

@@ -11,17 +11,14 @@ use crate::units::{Location, SlotIndex};
 /// Bytes of a record in a summary.
 const RECORD_BYTES: usize = 8;
 
-/// What a summary says of one object.
-pub type Record = Identity;
-
-const fn pack(record: Record) -> [u8; RECORD_BYTES] {
+const fn pack(record: Identity) -> [u8; RECORD_BYTES] {
     let ([a, b, c, d], [x, y]) = (record.slot.0.to_le_bytes(), record.len.to_le_bytes());
     [a, b, c, d, record.form.0, 0, x, y]
 }
 
-const fn unpack(bytes: [u8; RECORD_BYTES]) -> Record {
+const fn unpack(bytes: [u8; RECORD_BYTES]) -> Identity {
     let [a, b, c, d, form, _, x, y] = bytes;
-    Record {
+    Identity {
         slot: SlotIndex(u32::from_le_bytes([a, b, c, d])),
         form: Form(form),
         len: u16::from_le_bytes([x, y]),
@@ -31,6 +28,17 @@ const fn unpack(bytes: [u8; RECORD_BYTES]) -> Record {
 /// Bytes of a summary of `objects` records, with its tag.
 const fn summary_bytes(objects: usize) -> usize {
     objects * RECORD_BYTES + TAG_BYTES
+}
+
+/// Byte of a segment at which it ends, summary included.
+const fn end_of(summary: Summary) -> usize {
+    summary.unit as usize * Location::UNIT + summary_bytes(summary.objects)
+}
+
+/// The transfer of all of a segment that is used.
+fn job(write: bool, segment: u32, summary: Summary) -> Job {
+    let at = Segments::location(segment, 0).offset() as u64;
+    Job { write, at, len: end_of(summary).next_multiple_of(SPILL_BLOCK_BYTES) }
 }
 
 /// Authenticated with a summary: that it is one, and how long. No object is so described, because
@@ -85,7 +93,7 @@ impl Draft {
 
     /// Seals an object into it and says where in the spill that will be. Panics if it does not fit,
     /// `data` is not as long as `record` says, or the buffer is away. Does not allocate or block.
-    pub fn push(&mut self, seal: &Seal, record: Record, data: &[u8]) -> Location {
+    pub fn push(&mut self, seal: &Seal, record: Identity, data: &[u8]) -> Location {
         assert!(self.fits(record.len) && data.len() == usize::from(record.len));
         let start = self.used as usize * Location::UNIT;
         let place = Place { sequence: self.sequence, unit: self.used };
@@ -103,14 +111,11 @@ impl Draft {
     /// with [`Draft::put_back`].
     pub fn close(&mut self, seal: &Seal) -> (Job, IoBuf) {
         let mut buffer = self.buffer.take().expect("it is written once");
-        let start = self.used as usize * Location::UNIT;
-        let end = start + summary_bytes(self.objects);
+        let (start, end) = (self.used as usize * Location::UNIT, end_of(self.summary()));
         let place = Place { sequence: self.sequence, unit: self.used };
         let records = &self.records[..self.objects * RECORD_BYTES];
         seal.seal_with(place, &about(self.objects), records, &mut buffer[start..end]);
-        let at = Segments::location(self.segment, 0).offset() as u64;
-        let len = end.next_multiple_of(SPILL_BLOCK_BYTES);
-        (Job { write: true, at, len }, buffer)
+        (job(true, self.segment, self.summary()), buffer)
     }
 
     /// Takes the buffer back.
@@ -125,12 +130,12 @@ pub fn read_summary(
     seal: &Seal,
     victim: &Victim,
     bytes: &mut [u8],
-    found: &mut Vec<(u32, Record)>,
+    found: &mut Vec<(u32, Identity)>,
 ) -> Result<(), Broken> {
     found.clear();
     let Summary { unit, objects } = victim.summary;
     let start = unit as usize * Location::UNIT;
-    let sealed = bytes.get_mut(start..start + summary_bytes(objects)).ok_or(Broken)?;
+    let sealed = bytes.get_mut(start..end_of(victim.summary)).ok_or(Broken)?;
     let place = Place { sequence: victim.sequence, unit };
     let records = seal.open_with(place, &about(objects), sealed)?;
     let mut unit = 0;
@@ -145,9 +150,6 @@ pub fn read_summary(
 impl Victim {
     /// What to read to clean it.
     pub fn job(&self) -> Job {
-        let Summary { unit, objects } = self.summary;
-        let end = unit as usize * Location::UNIT + summary_bytes(objects);
-        let at = Segments::location(self.segment, 0).offset() as u64;
-        Job { write: false, at, len: end.next_multiple_of(SPILL_BLOCK_BYTES) }
+        job(false, self.segment, self.summary)
     }
 }

@@ -13,11 +13,9 @@
 //! and clean young ones instead that were about to empty by themselves. The age is counted in
 //! segments written since, so there is no clock.
 
-use super::segments::Segments;
-use crate::limits::{SEGMENT_BYTES, SPILL_RESERVE};
-use crate::units::Location;
+use super::segments::{SEGMENT_UNITS, Segments};
+use crate::limits::SPILL_RESERVE;
 
-const SEGMENT_UNITS: u64 = (SEGMENT_BYTES / Location::UNIT) as u64;
 /// A segment with more than this alive is not cleaned: it would take eight times the writing that
 /// it gains.
 const LIVE_UNITS_MAX: u64 = SEGMENT_UNITS / 8 * 7;

@@ -32,7 +32,7 @@ mod seal;
 mod segments;
 
 pub use disk::{Disk, Ended, Job, Token};
-pub use draft::{Draft, Record, read_summary};
+pub use draft::{Draft, read_summary};
 pub use layout::{Layout, Summary, Victim};
 pub use seal::{Broken, Form, Identity, KEY_BYTES, Place, Seal, TAG_BYTES};
 pub use segments::{Segments, Span};

@@ -6,7 +6,7 @@ use crate::units::Location;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Units of [`Location::UNIT`] in a segment.
-const SEGMENT_UNITS: u64 = (SEGMENT_BYTES / Location::UNIT) as u64;
+pub(super) const SEGMENT_UNITS: u64 = (SEGMENT_BYTES / Location::UNIT) as u64;
 
 #[derive(Debug, Default)]
 struct Cell {

@@ -26,7 +26,7 @@ struct Filled {
     seal: Seal,
     segments: Segments,
     victim: Victim,
-    objects: Vec<(Location, Record)>,
+    objects: Vec<(Location, Identity)>,
     bytes: Vec<u8>,
 }
 
@@ -39,7 +39,7 @@ fn filled(lengths: &[u16]) -> Filled {
     draft.begin(segment, sequence);
     let mut objects = Vec::new();
     for (i, &len) in lengths.iter().enumerate() {
-        let record = Record { slot: SlotIndex(i as u32 * 3), form: Form(i as u8 % 4), len };
+        let record = Identity { slot: SlotIndex(i as u32 * 3), form: Form(i as u8 % 4), len };
         if draft.fits(len) {
             objects.push((draft.push(&seal, record, &data(record.slot.0, len)), record));
         }
@@ -57,7 +57,7 @@ fn filled(lengths: &[u16]) -> Filled {
 }
 
 /// Reads an object as a queue thread does: only the blocks that it is in.
-fn open(filled: &Filled, bytes: &[u8], at: Location, record: Record) -> Result<Vec<u8>, Broken> {
+fn open(filled: &Filled, bytes: &[u8], at: Location, record: Identity) -> Result<Vec<u8>, Broken> {
     let span = filled.segments.span(at, record.len);
     assert!(span.len as usize <= SPILL_READ_BYTES_MAX && span.at.is_multiple_of(4096));
     let start = span.at as usize - 4 * SEGMENT_BYTES;
@@ -114,9 +114,9 @@ fn another_slot_form_length_place_write_or_key_does_not_open() {
     let filled = filled(&[1000, 1000, 4096]);
     let (at, record) = filled.objects[0];
     for wrong in [
-        Record { slot: SlotIndex(3), ..record },
-        Record { form: Form(1), ..record },
-        Record { len: 999, ..record },
+        Identity { slot: SlotIndex(3), ..record },
+        Identity { form: Form(1), ..record },
+        Identity { len: 999, ..record },
     ] {
         assert_eq!(open(&filled, &filled.bytes, at, wrong), Err(Broken), "{wrong:?}");
     }
@@ -136,7 +136,7 @@ fn what_is_on_the_disk_shows_nothing_of_the_pages() {
     let mut draft = Draft::new(buffer());
     draft.begin(0, 1);
     let text = b"correct horse battery staple".repeat(100);
-    let record = Record { slot: SlotIndex(1), form: Form(0), len: text.len() as u16 };
+    let record = Identity { slot: SlotIndex(1), form: Form(0), len: text.len() as u16 };
     draft.push(&seal, record, &text);
     draft.push(&seal, record, &text);
     let (_, bytes) = draft.close(&seal);

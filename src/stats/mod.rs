@@ -218,19 +218,22 @@ times! {
     compress_lag,
 }
 
-/// Counters of all threads that work on requests.
+/// Threads that work without a request: the mover and the spiller.
+const BACKGROUND: u16 = 2;
+
+/// Counters of all threads that work on requests or on what is stored.
 #[derive(Debug)]
 pub struct Stats {
-    /// The queue threads', then the helpers', then the background thread's.
+    /// The queue threads', then the helpers', then those of the background threads.
     threads: Box<[CachePadded<QueueStats>]>,
     queues: usize,
 }
 
 impl Stats {
-    /// Counters for `queues` queue threads and `helpers` helpers. Allocates; for start-up.
+    /// Counters for `queues` queue threads, `helpers` helpers, the mover and the spiller.
+    /// Allocates; for start-up.
     pub fn new(queues: u16, helpers: u16) -> Self {
-        // One more for the thread that works in the background.
-        let threads = queues + helpers + 1;
+        let threads = queues + helpers + BACKGROUND;
         let threads = (0..threads).map(|_| CachePadded::default()).collect();
         Self { threads, queues: queues.into() }
     }
@@ -245,9 +248,14 @@ impl Stats {
         &self.threads[self.queues + usize::from(index)]
     }
 
-    /// Counters of the thread that moves pages in the background.
-    pub fn background(&self) -> &QueueStats {
+    /// Counters of the mover.
+    pub fn mover(&self) -> &QueueStats {
         &self.threads[self.threads.len() - 1]
+    }
+
+    /// Counters of the spiller.
+    pub fn spiller(&self) -> &QueueStats {
+        &self.threads[self.threads.len() - 2]
     }
 
     /// Name, help and sum over all threads of every counter.
