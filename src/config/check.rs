@@ -45,16 +45,25 @@ pub struct Memory {
     pub available: u64,
 }
 
+/// Where the kernel tells how much RAM there is.
+pub const MEMINFO: &str = "/proc/meminfo";
+
 /// How much RAM there is.
 pub fn memory(root: &Path) -> StartResult<Memory> {
     let fail = |what: String| StartError::failure(what, "mount /proc");
-    let path = under(root, Path::new("/proc/meminfo"));
+    let path = under(root, Path::new(MEMINFO));
     let text = std::fs::read_to_string(&path)
         .map_err(|e| fail(format!("cannot read {}: {e}", path.display())))?;
-    let row = |key: &str| {
+    memory_in(&text).map_err(|key| fail(format!("{} has no {key}", path.display())))
+}
+
+/// How much RAM there is according to the text of [`MEMINFO`]; what is missing there if something
+/// is. Does not allocate.
+pub fn memory_in(text: &str) -> Result<Memory, &'static str> {
+    let row = |key: &'static str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         let kib = rest.and_then(|r| r.split_whitespace().next()?.parse::<u64>().ok());
-        kib.map(|k| k << 10).ok_or_else(|| fail(format!("{} has no {key}", path.display())))
+        kib.map(|k| k << 10).ok_or(key)
     };
     Ok(Memory { total: row("MemTotal")?, available: row("MemAvailable")? })
 }

@@ -8,7 +8,7 @@ use super::protocol::{
     TimeUse,
 };
 use super::spill_file::SpillFile;
-use super::spiller::Spilling;
+use super::spilling::Spilling;
 use super::state::State;
 use super::usage;
 use crate::config::Settings;
@@ -133,11 +133,7 @@ impl Sources<'_> {
             name: policy.name.clone(),
             victim: policy.settings.victim.clone(),
             pressure: plan.pressure.name().to_owned(),
-            // It is not asked about the spill yet, and would say that there is none.
-            short: plan
-                .short
-                .filter(|_| self.spill_file.is_none())
-                .map(|short| short.words().to_owned()),
+            short: plan.short.map(|short| short.words().to_owned()),
             age_tick: shown.age_tick,
         })
     }

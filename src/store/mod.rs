@@ -20,6 +20,7 @@ mod check;
 mod compact;
 mod dictionaries;
 mod discard;
+mod promote;
 mod read;
 mod recompress;
 mod spill_writer;
@@ -75,6 +76,8 @@ pub struct Store {
     tick: CachePadded<AtomicU8>,
     /// Where objects go that leave the pool.
     spill: Option<Spill>,
+    /// Which of them come back when they are read.
+    promotion: CachePadded<promote::Promotion>,
 }
 
 impl Store {
@@ -83,8 +86,9 @@ impl Store {
     pub fn new(table: Words, arena: Arena, codec: StoreCodec) -> Self {
         let (table, pool) = (SlotTable::new(table), Pool::new(arena));
         let (staged, tick) = (CachePadded::default(), CachePadded::default());
-        let dictionaries = Dictionaries::default();
-        Self { table, pool, codec, dictionaries, buffers: None, staged, tick, spill: None }
+        let (dictionaries, promotion) = (Dictionaries::default(), CachePadded::default());
+        let (buffers, spill) = (None, None);
+        Self { table, pool, codec, dictionaries, buffers, staged, tick, spill, promotion }
     }
 
     /// The same, able to stage pages that lie in these buffers.

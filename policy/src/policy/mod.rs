@@ -100,6 +100,11 @@ impl Policy {
         &self.settings
     }
 
+    /// Free bytes of the pool at and below which it is [`Level::Low`] and [`Level::Min`].
+    pub const fn marks(&self) -> (u64, u64) {
+        self.marks.marks()
+    }
+
     /// What was written to the spill in the last day, to be kept across a restart.
     pub const fn spent(&self) -> Spent {
         self.budget.spent()
