@@ -9,6 +9,7 @@
 mod backing;
 mod control;
 mod device;
+mod format;
 mod grower;
 mod hand;
 mod helper;
@@ -45,11 +46,12 @@ use grower::Growth;
 use mover::Movement;
 use spill_file::SpillFile;
 use spiller::Spilling;
-use state::State;
 use std::io;
 
 pub use backing::{best as best_copy_mode, check_for_swap};
 pub use leftover::remove_leftover;
+pub use standby::{Standby, format_of};
+pub use state::State;
 
 /// Tells the administrator something, on stderr. Only start-up and the control thread call this.
 type Tell<'a> = &'a dyn Fn(&str);
