@@ -9,6 +9,7 @@
 mod backing;
 mod control;
 mod device;
+mod format;
 mod grower;
 mod helper;
 mod leftover;
@@ -20,6 +21,7 @@ mod spill_file;
 mod spill_reads;
 mod spilling;
 mod staging;
+mod standby;
 mod state;
 mod status;
 pub mod usage;
@@ -42,11 +44,12 @@ use grower::Growth;
 use mover::Movement;
 use spill_file::SpillFile;
 use spilling::Spilling;
-use state::State;
 use std::io;
 
 pub use backing::{best as best_copy_mode, check_for_swap};
 pub use leftover::remove_leftover;
+pub use standby::{Standby, format_of};
+pub use state::State;
 
 /// Tells the administrator something, on stderr. Only start-up and the control thread call this.
 type Tell<'a> = &'a dyn Fn(&str);
@@ -64,8 +67,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
     let backing = Backing::open(settings, controller.features(), tell)?;
     let copy = backing.as_ref().map_or(CopyMode::Copy, |backing| backing.copy);
     let spill_file = SpillFile::open(settings, tell)?;
-    let spill_bytes = spill_file.as_ref().map(|spill| spill.bytes);
-    let mut state = State::prepare(settings, queues, copy, spill_bytes, locked)?;
+    let mut state = State::prepare(settings, queues, copy, spill_file.as_ref(), locked)?;
     let spill_buffers = state.spill.take();
     let buffers = std::mem::take(&mut state.buffers);
     let sectors = settings.size >> SECTOR_SHIFT;

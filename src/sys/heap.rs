@@ -50,6 +50,14 @@ pub fn settle() {
     }
 }
 
+/// Takes `bytes` and gives them back to the heap, which keeps them ([`settle`]): later ones up to
+/// that size then ask the kernel for nothing.
+pub fn reserve(bytes: usize) {
+    const PART: usize = APART_BYTES as usize / 2;
+    let parts: Vec<Vec<u8>> = (0..bytes.div_ceil(PART)).map(|_| vec![1; PART]).collect();
+    drop(std::hint::black_box(parts));
+}
+
 /// The allocator to install with `#[global_allocator]`.
 #[derive(Debug)]
 pub struct Heap;
