@@ -16,7 +16,7 @@ use crate::limits::{
     CPUS_PER_QUEUE, DEPTH_DEFAULT, DEPTH_MAX, DEPTH_MIN, DEVICE_BYTES_MAX, DEVICE_BYTES_MIN,
     HELPERS_DEFAULT_MAX, HELPERS_MAX, NAME_LEN_MAX, POLL_US_DEFAULT, POLL_US_MAX, POOL_BYTES_MAX,
     POOL_BYTES_MIN, QUEUES_DEFAULT_MAX, QUEUES_MAX, REQUEST_BYTES_MAX, RESERVE_HIGH_BYTES,
-    SEGMENT_BYTES, SPILL_DRAFTS, SPILL_READ_BYTES_MAX, STAGING_BYTES_DEFAULT, STAGING_BYTES_MAX,
+    SEGMENT_BYTES, SPILL_ALONG_BYTES_MAX, SPILL_DRAFTS, STAGING_BYTES_DEFAULT, STAGING_BYTES_MAX,
     STAGING_BYTES_MIN,
 };
 use crate::units::PAGE_SIZE;
@@ -199,7 +199,7 @@ fn sizes(
     let mut buffers = requests * REQUEST_BYTES_MAX as u64 + staging;
     if target == Target::Swap && spill.is_some() {
         let segments = (SPILL_DRAFTS as u64 + 1) * SEGMENT_BYTES as u64;
-        buffers += segments + requests * SPILL_READ_BYTES_MAX as u64;
+        buffers += segments + requests * SPILL_ALONG_BYTES_MAX as u64;
     }
     let asked = [keys.pool, keys.size, keys.staging].iter().any(Option::is_some)
         || [keys.queues, keys.depth].iter().any(Option::is_some);

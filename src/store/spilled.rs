@@ -58,6 +58,24 @@ impl Store {
         Ok(ReadFrom::Spill(Sought { span, entry, place }))
     }
 
+    /// What to read for the page of `slot` along with others, if it is in the spill and what has to
+    /// be read is `good`: then it counts as read, as by [`Store::read`]. Blocks for the slot's lock
+    /// only.
+    pub fn seek_along(&self, slot: SlotIndex, good: impl FnOnce(&Span) -> bool) -> Option<Sought> {
+        if !self.contains(slot, 1) {
+            return None;
+        }
+        let tick = self.tick();
+        let mut guard = self.table.lock(slot);
+        let Entry::Spilled { form, at, len } = guard.entry() else { return None };
+        let Ok(ReadFrom::Spill(sought)) = self.seek(form, at, len) else { return None };
+        if !good(&sought.span) {
+            return None;
+        }
+        guard.note_read(tick);
+        Some(sought)
+    }
+
     /// Whether the slot still names what was sought, and that was not written again. Blocks for the
     /// slot's lock only.
     pub fn is_current(&self, slot: SlotIndex, sought: &Sought) -> bool {
