@@ -65,7 +65,7 @@ fn real_driver() -> bool {
 }
 
 fn time_use() -> TimeUse {
-    TimeUse { count: 48, mean_ns: 4_321, p50_ns: 4_096, p99_ns: 28_672, p999_ns: 1_048_576 }
+    TimeUse { count: 48, mean_ns: 4_321, p50_ns: 4_096, p99_ns: 28_672, ..TimeUse::default() }
 }
 
 fn status(name: &str, swap: bool) -> Status {
@@ -84,6 +84,7 @@ fn status(name: &str, swap: bool) -> Status {
         staging_bytes: 8 << 20,
         helpers: 1,
         poll_us: 200,
+        metrics: None,
         uptime_seconds: 5,
         swap: swap.then_some(SwapUse {
             size_bytes: 6 << 30,

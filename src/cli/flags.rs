@@ -73,6 +73,10 @@ pub struct RunFlags {
     /// Control socket [default: RUN_DIR/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Serve metrics for Prometheus over HTTP at ADDR, such as 127.0.0.1:10847, or off. Whoever can
+    /// connect can read them [default: 127.0.0.1:10847, unless it is taken]
+    #[arg(long, value_name = "ADDR|off")]
+    metrics: Option<String>,
     /// State of all services [default: /run/uswap]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -116,6 +120,7 @@ impl RunFlags {
             copy: self.copy,
             unsafe_spill: self.unsafe_spill,
             socket: self.socket.clone(),
+            metrics: self.metrics.clone(),
             run_dir: self.run_dir.clone(),
             swapon: self.swapon,
             priority: self.priority,
@@ -183,6 +188,9 @@ pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
     push("--copy", settings.copy.name().into());
     push("--socket", settings.socket.clone().into());
     push("--run-dir", settings.run_dir.clone().into());
+    if settings.metrics.asked {
+        push("--metrics", settings.metrics.to_string().into());
+    }
     if let Some(id) = settings.id {
         push("--id", id.to_string().into());
     }

@@ -7,7 +7,9 @@
 mod doctor;
 mod down;
 mod flags;
+mod generate;
 mod list;
+mod metrics;
 mod run;
 mod service;
 mod status;
@@ -50,6 +52,10 @@ enum Command {
     /// Say what this machine lacks for swap on ublk and how to fix it
     #[command(after_help = "Exit code 1 if any row says fail.")]
     Doctor(doctor::Doctor),
+    /// Show one service's metrics, as Prometheus sees them, or write them to a file
+    Metrics(metrics::Metrics),
+    /// Print what other programs want to have: a dashboard, alert rules
+    Generate(generate::Generate),
     /// mkswap and swapon for `run --swapon`: waits for the device's path on stdin
     #[command(hide = true)]
     SwaponHelper(run::SwaponHelper),
@@ -75,6 +81,8 @@ fn dispatch(command: Command) -> StartResult<ExitCode> {
         Command::List(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Status(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => args.execute(),
+        Command::Metrics(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Generate(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::SwaponHelper(args) => args.execute().map(|()| ExitCode::SUCCESS),
     }
 }

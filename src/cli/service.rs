@@ -1,5 +1,6 @@
 //! Finding services: one control socket each in the run directory.
 
+use super::flags::RunDir;
 use crate::config::load::{self, Keys};
 use crate::config::{RUN_DIR_DEFAULT, check};
 use crate::daemon::protocol::{Reply, Request, Status, ask};
@@ -69,6 +70,40 @@ impl Service {
             .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
+    }
+
+    /// The service of this name; without one, the only one there is.
+    pub fn chosen(name: Option<&str>, run_dir: &RunDir) -> StartResult<Self> {
+        if let Some(name) = name {
+            return Self::named(Path::new("/"), name, run_dir.given.as_deref());
+        }
+        let mut all = Self::all(run_dir.path())?;
+        match (all.pop(), all.len()) {
+            (Some(only), 0) => Ok(only),
+            (None, _) => Err(StartError::failure(
+                format!("no service in {}", run_dir.path().display()),
+                "start one with `uswap up`",
+            )),
+            (Some(last), _) => {
+                all.push(last);
+                let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
+                Err(StartError::usage(
+                    format!("there are several services: {}", names.join(", ")),
+                    "name one of them",
+                ))
+            }
+        }
+    }
+
+    /// What the service says of itself; an error if no server answers.
+    pub fn status(&self) -> StartResult<Box<Status>> {
+        match self.state()? {
+            State::Running(status) => Ok(status),
+            State::Dead => Err(StartError::failure(
+                format!("no server answers for {}", self.name),
+                "see `uswap list`, or start it with `uswap up NAME`",
+            )),
+        }
     }
 
     /// Asks the service to describe itself. A server that is there but does not answer is an error.

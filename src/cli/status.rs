@@ -2,13 +2,12 @@
 
 use super::flags::RunDir;
 use super::list::{data_bytes, json, ratio};
-use super::service::{Service, State};
+use super::service::Service;
 use super::{say, table};
 use crate::config::size::format as human;
 use crate::daemon::protocol::{self, PageCounts};
-use crate::error::{StartError, StartResult};
+use crate::error::StartResult;
 use clap::Args;
-use std::path::Path;
 
 #[derive(Args, Debug)]
 pub struct Status {
@@ -25,36 +24,8 @@ pub struct Status {
 impl Status {
     /// Prints the status of the named or the only service.
     pub fn execute(&self) -> StartResult<()> {
-        let service = self.service()?;
-        let State::Running(status) = service.state()? else {
-            return Err(StartError::failure(
-                format!("no server answers for {}", service.name),
-                "see `uswap list`, or start it with `uswap up NAME`",
-            ));
-        };
+        let status = Service::chosen(self.name.as_deref(), &self.run_dir)?.status()?;
         if self.json { say(&(json(&status)? + "\n")) } else { say(&text(&status)) }
-    }
-
-    fn service(&self) -> StartResult<Service> {
-        if let Some(name) = &self.name {
-            return Service::named(Path::new("/"), name, self.run_dir.given.as_deref());
-        }
-        let mut all = Service::all(self.run_dir.path())?;
-        match (all.pop(), all.len()) {
-            (Some(only), 0) => Ok(only),
-            (None, _) => Err(StartError::failure(
-                format!("no service in {}", self.run_dir.path().display()),
-                "start one with `uswap up`",
-            )),
-            (Some(last), _) => {
-                all.push(last);
-                let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
-                Err(StartError::usage(
-                    format!("there are several services: {}", names.join(", ")),
-                    "name one of them",
-                ))
-            }
-        }
     }
 }
 
@@ -65,6 +36,7 @@ fn text(status: &protocol::Status) -> String {
     row("device", status.device.clone());
     row("server", format!("pid {}, uswap {}", status.pid, status.version));
     row("kernel", status.kernel.clone());
+    row("metrics", status.metrics.as_ref().map_or("off".into(), |a| format!("http://{a}/metrics")));
     row("up", format!("{} s", status.uptime_seconds));
     row("target", format!("{}, codec {}", status.target, status.codec));
     if let Some(backing) = &status.backing {

@@ -7,6 +7,7 @@
 //! not fill the pool.
 
 use super::load::{Bytes, Keys};
+use super::metrics;
 use super::policy;
 use super::size::format as human;
 use super::spill::{self, Spill};
@@ -120,6 +121,7 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
             "use a shorter --socket or --run-dir",
         ));
     }
+    let metrics = metrics::parse(keys.metrics.as_deref())?;
     Ok(Settings {
         name: service,
         id: keys.id,
@@ -139,6 +141,7 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
         unsafe_spill: keys.unsafe_spill.unwrap_or(false),
         run_dir,
         socket,
+        metrics,
         swapon,
         priority: Some(priority),
         discard: keys.discard.unwrap_or(false),

@@ -91,6 +91,8 @@ keys! {
     unsafe_spill "unsafe-spill": bool,
     /// Control socket.
     socket "socket": PathBuf,
+    /// Where metrics are served.
+    metrics "metrics": String,
     /// State of all services.
     run_dir "run-dir": PathBuf,
     /// mkswap and swapon once the device serves.

@@ -7,6 +7,7 @@ use super::helper::Helper;
 use super::mover::{Movement, Mover};
 use super::protocol::Status;
 use super::room::Room;
+use super::scrape::Scrape;
 use super::spill_file::SpillFile;
 use super::spilling::SpillWatch;
 use super::staging::Staging;
@@ -74,6 +75,8 @@ pub struct Context<'a> {
     pub growth: &'a Growth,
     /// The mover.
     pub movement: &'a Movement,
+    /// The metrics' server.
+    pub scrape: &'a Scrape,
     /// The administrator's ear.
     pub tell: Tell<'a>,
 }
@@ -294,6 +297,7 @@ impl Service for Running<'_> {
             stats: context.stats,
             growth: context.growth,
             movement: context.movement,
+            scrape: context.scrape,
             memory_locked: self.safety.memory_locked,
             io_flusher: self.safety.io_flusher,
             since: self.since,

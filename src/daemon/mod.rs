@@ -9,6 +9,7 @@
 mod backing;
 mod control;
 mod device;
+pub mod exposition;
 mod format;
 mod grower;
 mod helper;
@@ -17,6 +18,7 @@ mod loop_target;
 mod mover;
 pub mod protocol;
 mod room;
+mod scrape;
 mod spill_file;
 mod spill_reads;
 mod spilling;
@@ -42,6 +44,7 @@ use control::Socket;
 use device::{Buffers, Context};
 use grower::Growth;
 use mover::Movement;
+use scrape::Scrape;
 use spill_file::SpillFile;
 use spilling::Spilling;
 use std::io;
@@ -64,6 +67,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
     let queues = settings.queues.unwrap_or_else(|| default_queues(controller.features()));
     let _name = leftover::take_name(&settings.name, &settings.run_dir)?;
     let socket = Socket::bind(&settings.socket, &settings.name)?;
+    let scrape = Scrape::start(settings, tell)?;
     let backing = Backing::open(settings, controller.features(), tell)?;
     let copy = backing.as_ref().map_or(CopyMode::Copy, |backing| backing.copy);
     let spill_file = SpillFile::open(settings, tell)?;
@@ -100,6 +104,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
             gone,
             growth,
             movement,
+            scrape: &scrape,
             tell,
         };
         let buffers = Buffers { requests: buffers, spill: spill_buffers };

@@ -7,6 +7,7 @@ use super::protocol::{
     BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, Safety, SpillUse, Status, SwapUse,
     TimeUse,
 };
+use super::scrape::Scrape;
 use super::spill_file::SpillFile;
 use super::spilling::Spilling;
 use super::state::State;
@@ -47,6 +48,8 @@ pub struct Sources<'a> {
     pub growth: &'a Growth,
     /// The mover.
     pub movement: &'a Movement,
+    /// The metrics' server.
+    pub scrape: &'a Scrape,
     /// Memory was locked and found resident.
     pub memory_locked: bool,
     /// Every thread read its IO_FLUSHER setting back.
@@ -91,6 +94,7 @@ impl Sources<'_> {
             helpers: self.settings.helpers,
             poll_us: self.settings.poll_us,
             uptime_seconds: self.since.elapsed().as_secs(),
+            metrics: self.scrape.address().map(|address| address.to_string()),
             backing: self.backing(),
             policy: self.policy(),
             spill: self.spill(&counters),
@@ -186,10 +190,12 @@ impl Sources<'_> {
 fn times(stats: &Stats) -> BTreeMap<String, TimeUse> {
     let time_use = |counts: &Counts| TimeUse {
         count: counts.count(),
+        sum_ns: counts.sum_ns,
         mean_ns: counts.sum_ns.checked_div(counts.count()).unwrap_or(0),
         p50_ns: counts.quantile_ns(0.5),
         p99_ns: counts.quantile_ns(0.99),
         p999_ns: counts.quantile_ns(0.999),
+        buckets: counts.filled(),
     };
     stats.times().iter().map(|(name, _, counts)| ((*name).to_owned(), time_use(counts))).collect()
 }
