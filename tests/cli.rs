@@ -193,7 +193,7 @@ fn wrong_words_are_code_2_with_a_remedy() {
 #[test]
 fn bad_files_are_code_2_with_the_line() {
     let dir = directory();
-    let file = dir.path().join("x.conf");
+    let file = dir.path().join("x.toml");
     let path = str(&file);
     let line = refused(&["run", "--config", path], 2);
     assert!(

@@ -1,12 +1,12 @@
 //! `uswap status`: everything one service says of itself.
 
+use super::columns::{Numbers, data_bytes, ratio};
 use super::flags::RunDir;
-use super::list::{data_bytes, json, ratio};
+use super::list::json;
 use super::service::Service;
 use super::{say, table};
-use crate::config::size::format as human;
 use crate::daemon::protocol::{self, PageCounts};
-use crate::error::StartResult;
+use crate::error::{StartError, StartResult};
 use clap::Args;
 
 #[derive(Args, Debug)]
@@ -14,9 +14,18 @@ pub struct Status {
     /// Name of the service [default: the only one]
     #[arg(value_name = "NAME")]
     name: Option<String>,
+    /// Rows, by commas; all of them if nothing is said
+    #[arg(long, short, value_name = "ROWS")]
+    output: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Print sizes in bytes
+    #[arg(long, short)]
+    bytes: bool,
+    /// Leave the first line out
+    #[arg(long, short)]
+    noheadings: bool,
     #[command(flatten)]
     run_dir: RunDir,
 }
@@ -25,11 +34,33 @@ impl Status {
     /// Prints the status of the named or the only service.
     pub fn execute(&self) -> StartResult<()> {
         let status = Service::chosen(self.name.as_deref(), &self.run_dir)?.status()?;
-        if self.json { say(&(json(&status)? + "\n")) } else { say(&text(&status)) }
+        if self.json {
+            return say(&(json(&status)? + "\n"));
+        }
+        let mut rows = rows(&status, Numbers { exact: self.bytes });
+        if let Some(wanted) = &self.output {
+            rows = select(rows, wanted)?;
+        }
+        let head = ["SERVICE", status.name.as_str()];
+        say(&table::render(Some(head.as_slice()).filter(|_| !self.noheadings), &rows, &[]))
     }
 }
 
-fn text(status: &protocol::Status) -> String {
+/// The rows that `wanted` names, in its order.
+fn select(rows: Vec<Vec<String>>, wanted: &str) -> StartResult<Vec<Vec<String>>> {
+    let find = |word: &str| {
+        let found = rows.iter().find(|row| row[0].eq_ignore_ascii_case(word.trim()));
+        found.cloned().ok_or_else(|| {
+            let names: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+            let what = format!("there is no row \"{}\"", word.trim());
+            StartError::usage(what, format!("the rows are {}", names.join(", ")))
+        })
+    };
+    wanted.split(',').map(find).collect()
+}
+
+fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
+    let human = |bytes| numbers.bytes(bytes);
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |name: &str, value: String| rows.push(vec![name.into(), value]);
     let (memory, pages, safety) = (&status.memory, &status.pages, &status.safety);
@@ -61,7 +92,8 @@ fn text(status: &protocol::Status) -> String {
     let (room, helpers) = (human(status.staging_bytes), status.helpers);
     row("staging", format!("{room}, {helpers} helpers, polling at most {} us", status.poll_us));
     let swap = status.swap.as_ref();
-    row("swap", swap.map_or_else(|| "not in use".into(), |swap| swap_use(swap, pages.stored)));
+    let swap = swap.map(|swap| swap_use(swap, pages.stored, numbers));
+    row("swap", swap.unwrap_or_else(|| "not in use".into()));
     let (used, pool) = (memory.pool_used_bytes, memory.pool_bytes);
     let (room, there) = (&memory.pool_level, human(memory.pool_resident_bytes));
     row("pool", format!("{} of {} used, {there} there, room: {room}", human(used), human(pool)));
@@ -95,10 +127,11 @@ fn text(status: &protocol::Status) -> String {
     for (name, value) in &status.counters {
         row(name, value.to_string());
     }
-    table::render(&["SERVICE", &status.name], &rows, &[])
+    rows
 }
 
-fn swap_use(swap: &protocol::SwapUse, stored: u64) -> String {
+fn swap_use(swap: &protocol::SwapUse, stored: u64, numbers: Numbers) -> String {
+    let human = |bytes| numbers.bytes(bytes);
     let (used, size) = (human(swap.used_bytes), human(swap.size_bytes));
     let stale = (100 * swap.stale_pages_min).checked_div(stored).unwrap_or(0);
     let stale = format!("at least {stale} % of what is stored is stale");

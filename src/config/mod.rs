@@ -4,12 +4,14 @@
 //! [`load`] reads words, [`check`] turns them into [`Settings`]. Every reader takes a `root`, so
 //! that a test is a directory and never this machine.
 
+pub mod amount;
 pub mod check;
 pub mod load;
 pub mod metrics;
 pub mod policy;
 pub mod size;
 pub mod spill;
+pub mod zram_generator;
 
 pub use metrics::{METRICS_DEFAULT, Metrics};
 use serde::Deserialize;

@@ -5,7 +5,6 @@
 
 use super::protocol::Status;
 use crate::metrics::{Page, counters, names};
-use crate::units::PAGE_SIZE;
 use std::path::Path;
 
 /// Levels of the pool's room, as in `Room::level`.
@@ -53,15 +52,8 @@ fn service(page: &mut Page, status: &Status) {
         page.add(names::SWAP_BYTES, &[], swap.size_bytes as f64);
         page.add(names::SWAP_USED, &[], swap.used_bytes as f64);
         page.add(names::SWAP_PRIORITY, &[], swap.priority.into());
-        page.add(names::STALE, &[], stale_pages(status) as f64);
+        page.add(names::STALE, &[], swap.stale_pages_min as f64);
     }
-}
-
-/// Pages that are stored although the kernel has freed them: stored ones beyond those it has in
-/// use. Fewer than there are, because slots in use need not have been written yet.
-pub fn stale_pages(status: &Status) -> u64 {
-    let used = status.swap.as_ref().map_or(0, |swap| swap.used_bytes) / PAGE_SIZE as u64;
-    status.pages.stored.saturating_sub(used)
 }
 
 fn memory(page: &mut Page, status: &Status) {

@@ -14,8 +14,10 @@ mod format;
 mod grower;
 mod helper;
 mod leftover;
+mod live;
 mod loop_target;
 mod mover;
+pub mod notify;
 pub mod protocol;
 mod room;
 mod scrape;
@@ -43,14 +45,17 @@ use backing::Backing;
 use control::Socket;
 use device::{Buffers, Context};
 use grower::Growth;
+use live::Live;
 use mover::Movement;
 use scrape::Scrape;
 use spill_file::SpillFile;
 use spilling::Spilling;
 use std::io;
+use std::path::Path;
 
 pub use backing::{best as best_copy_mode, check_for_swap};
 pub use leftover::remove_leftover;
+pub use live::KEYS as LIVE_KEYS;
 pub use standby::{Standby, format_of};
 pub use state::State;
 
@@ -85,6 +90,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
         controller.set_params(id, sectors, can)?;
         let stats = Stats::new(queues, settings.helpers);
         let movement = Movement::default();
+        let live = Live::new(settings);
         let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
         let mut growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
         if let Some(store) = state.store.as_ref().filter(|store| store.spill().is_some()) {
@@ -105,6 +111,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
             growth,
             movement,
             scrape: &scrape,
+            live: &live,
             tell,
         };
         let buffers = Buffers { requests: buffers, spill: spill_buffers };
@@ -119,6 +126,11 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
 /// What a device can do whose pages are in RAM, or nowhere: everything at once, and nothing to
 /// flush.
 const IN_RAM: Abilities = Abilities { discard: true, write_zeroes: true, volatile_cache: false };
+
+/// Number of the device of the service `name`, from its state, whether or not its server answers.
+pub fn device_of(run_dir: &Path, name: &str) -> Option<u32> {
+    state::noted_device(&state::dir_of(run_dir, name))
+}
 
 /// Names of the features that the ublk driver of this machine offers.
 pub fn driver_features() -> StartResult<Vec<String>> {

@@ -19,6 +19,13 @@ pub const LINE_WAIT_MAX: Duration = Duration::from_secs(5);
 pub enum Request {
     /// Describe yourself.
     Status,
+    /// Change a setting, until the service ends.
+    Set {
+        /// As in the configuration file.
+        key: String,
+        /// As in the configuration file.
+        value: String,
+    },
     /// Delete the device and end, unless it is in use.
     Stop,
 }
@@ -29,6 +36,11 @@ pub enum Request {
 pub enum Reply {
     /// Answer to [`Request::Status`].
     Status(Box<Status>),
+    /// What was asked for is done.
+    Done {
+        /// One line for a person.
+        message: String,
+    },
     /// The service goes away now; the process is gone when its socket is.
     Stopping,
     /// It will not, and why, and what to do.

@@ -192,7 +192,7 @@ fn wait_and_answer(shared: &Shared, listener: Option<&TcpListener>) -> io::Resul
 fn gather(socket: &Path) -> Result<String, String> {
     match ask(socket, &Request::Status) {
         Ok(Reply::Status(status)) => Ok(exposition::text(&status)),
-        Ok(Reply::Stopping) => Err("the service is stopping".into()),
+        Ok(Reply::Stopping | Reply::Done { .. }) => Err("the service is stopping".into()),
         Ok(Reply::Refused { message }) => Err(message),
         Err(e) => Err(e.to_string()),
     }

@@ -2,6 +2,7 @@
 
 use super::backing::Backing;
 use super::grower::Growth;
+use super::live::Live;
 use super::mover::Movement;
 use super::protocol::{
     BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, Safety, SpillUse, Status, SwapUse,
@@ -23,6 +24,7 @@ use crate::units::PAGE_SHIFT;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Where the facts are.
@@ -50,6 +52,8 @@ pub struct Sources<'a> {
     pub movement: &'a Movement,
     /// The metrics' server.
     pub scrape: &'a Scrape,
+    /// Settings that may have changed.
+    pub live: &'a Live,
     /// Memory was locked and found resident.
     pub memory_locked: bool,
     /// Every thread read its IO_FLUSHER setting back.
@@ -92,7 +96,7 @@ impl Sources<'_> {
             depth: self.settings.depth,
             staging_bytes: self.settings.staging,
             helpers: self.settings.helpers,
-            poll_us: self.settings.poll_us,
+            poll_us: self.live.poll_us.load(Ordering::Relaxed),
             uptime_seconds: self.since.elapsed().as_secs(),
             metrics: self.scrape.address().map(|address| address.to_string()),
             backing: self.backing(),
@@ -135,10 +139,10 @@ impl Sources<'_> {
     fn policy(&self) -> Option<PolicyUse> {
         let shown = self.movement.shown();
         let plan = shown.plan?;
-        let policy = &self.settings.policy;
+        let policy = self.live.policy();
         Some(PolicyUse {
-            name: policy.name.clone(),
-            victim: policy.settings.victim.clone(),
+            name: policy.name,
+            victim: policy.settings.victim,
             pressure: plan.pressure.name().to_owned(),
             short: plan.short.map(|short| short.words().to_owned()),
             age_tick: shown.age_tick,

@@ -171,6 +171,7 @@ const PANELS: &[Panel] = &[
         series: &[
             ("rate(uswap_spilled_pages_total{@}[#])", "pages out"),
             ("rate(uswap_read_pages_total{@,tier=\"spill\"}[#])", "pages in"),
+            ("rate(uswap_promoted_pages_total{@}[#])", "back in RAM for good"),
             ("rate(uswap_spill_moved_pages_total{@}[#])", "moved by cleaning"),
         ],
     },

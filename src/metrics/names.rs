@@ -83,6 +83,12 @@ metrics! {
     Counter SPILL_MOVED "uswap_spill_moved_pages_total":
         "Pages moved within the spill by cleaning.";
     Counter SPILL_CLEANED "uswap_spill_cleaned_segments_total": "Segments that were cleaned.";
+    Counter SPILL_CLEANED_BYTES "uswap_spill_cleaned_bytes_total":
+        "Page data that cleaning moved within the spill.";
+    Counter SPILL_PAYLOAD "uswap_spill_payload_bytes_total":
+        "Page data in what was written to the spill; the rest are seals, rounding, unfilled ends.";
+    Counter PROMOTED "uswap_promoted_pages_total":
+        "Pages read from the spill that stayed in the pool.";
     Counter SPILL_WRITTEN "uswap_spill_written_bytes_total":
         "Bytes given to the spill's file or device to write.";
     Counter SPILL_WRITE_ERRORS "uswap_spill_write_errors_total":

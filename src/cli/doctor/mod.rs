@@ -99,7 +99,7 @@ fn text(rows: &[Row]) -> String {
         .iter()
         .map(|row| vec![level(row).into(), row.name.clone(), row.found.clone()])
         .collect();
-    let mut text = table::render(&["", "CHECK", "FOUND"], &cells, &[]);
+    let mut text = table::render(Some(&["", "CHECK", "FOUND"]), &cells, &[]);
     for row in rows.iter().filter(|row| row.level != Level::Ok) {
         text +=
             &format!("\n{}: {}\n  why: {}\n  fix: {}\n", level(row), row.name, row.why, row.fix);

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything, counted.
 
 use crate::job::{End, Job};
-use crate::{Outcome, build, cargo, counts, pages, run_into, setup, target};
+use crate::{Outcome, build, cargo, counts, deb, pages, run_into, setup, target};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -176,7 +176,7 @@ fn prepare(there: Outcome) -> End {
     if let Err(why) = there {
         return End::Skipped(why);
     }
-    match build().and_then(|()| pages::provide()) {
+    match build().and_then(|()| pages::provide()).and_then(|()| deb::make().map(drop)) {
         Ok(()) => End::Passed,
         Err(why) => End::Failed(why),
     }
