@@ -2,6 +2,7 @@
 //!
 //! Every check is a small function of a root directory, so tests give it directories of their own.
 
+mod config;
 mod driver;
 mod memory;
 mod process;
@@ -85,6 +86,7 @@ pub fn examine(root: &Path, run_dir: &Path, probe: Probe<'_>) -> Vec<Row> {
     let mut rows = driver::rows(root, probe);
     rows.extend(process::rows(root));
     rows.extend(memory::rows(root));
+    rows.extend(config::rows(root));
     rows.extend(service::rows(root, run_dir));
     rows
 }
