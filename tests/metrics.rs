@@ -39,7 +39,12 @@ fn full() -> Status {
         poll_us: 200,
         metrics: None,
         uptime_seconds: 5,
-        swap: Some(SwapUse { size_bytes: 6 << 30, used_bytes: 3 << 20, stale_pages_min: 232, priority: 100 }),
+        swap: Some(SwapUse {
+            size_bytes: 6 << 30,
+            used_bytes: 3 << 20,
+            stale_pages_min: 232,
+            priority: 100,
+        }),
         backing: None,
         policy: Some(PolicyUse {
             name: "balanced".into(),

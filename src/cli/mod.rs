@@ -9,6 +9,7 @@ mod check_config;
 mod columns;
 mod doctor;
 mod down;
+mod estimate;
 mod flags;
 mod generate;
 mod list;
@@ -18,6 +19,7 @@ mod service;
 mod status;
 mod swap;
 mod table;
+mod top;
 mod tune;
 mod up;
 
@@ -56,6 +58,10 @@ enum Command {
     Set(change::Set),
     /// Read a service's configuration file again and change what can change while it runs
     Reload(change::Reload),
+    /// Show one service live: tiers, rates, latencies, and who is swapped out
+    Top(top::Top),
+    /// Sample memory that is in use and say what uswap would save on it, per codec
+    Estimate(estimate::EstimateArgs),
     /// Say what this machine lacks for swap on ublk and how to fix it
     #[command(after_help = "Exit code 1 if any row says fail.")]
     Doctor(doctor::Doctor),
@@ -94,6 +100,8 @@ fn dispatch(command: Command) -> StartResult<ExitCode> {
         Command::Status(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Set(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Reload(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Top(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Estimate(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => args.execute(),
         Command::Metrics(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::CheckConfig(args) => args.execute().map(|()| ExitCode::SUCCESS),

@@ -26,7 +26,7 @@ pub fn make() -> Result<PathBuf, String> {
     generate()?;
     let out = path();
     let mut command = cargo_deb()?;
-    command.args(["--quiet", "--no-build", "--package", "uswap", "--output"]).arg(&out);
+    command.args(["--quiet", "--no-build", "--dbgsym", "--package", "uswap", "--output"]).arg(&out);
     run(&mut command)?;
     Ok(out)
 }
@@ -39,6 +39,9 @@ fn generate() -> Outcome {
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).map_err(fail)?;
     run(Command::new(&uswap).args(["generate", "man"]).arg(dir.join("man")))?;
+    // As Debian has them. -n: the same bytes every time.
+    let pages = fs::read_dir(dir.join("man")).map_err(fail)?.flatten().map(|entry| entry.path());
+    run(Command::new("gzip").args(["-9", "-n"]).args(pages))?;
     let print = |words: &[&str], file: &str| -> Outcome {
         let output = Command::new(&uswap).arg("generate").args(words).output().map_err(fail)?;
         if !output.status.success() {
