@@ -118,3 +118,54 @@ fn dashboard_and_alerts_are_printed() {
     assert!(!dashboard.contains('@') && !dashboard.contains("[#]"), "a sign was not replaced");
     assert_eq!(accepted(&["generate", "alerts"]), uswap::metrics::ALERTS);
 }
+
+#[test]
+fn man_pages_and_completions_know_every_command() {
+    let dir = tempfile::tempdir().expect("directory");
+    let man = dir.path().join("man");
+    accepted(&["generate", "man", man.to_str().expect("path")]);
+    let page = |name: &str| std::fs::read_to_string(man.join(name)).expect(name);
+    for name in ["uswap.1", "uswap-run.1", "uswap-estimate.1", "uswap-generate-config.1"] {
+        assert!(page(name).contains(".TH"), "{name}");
+    }
+    assert!(page("uswap-run.1").contains("poll"));
+    for name in ["uswap-operating.7", "uswap-tuning.7", "uswap-failures.7"] {
+        assert!(page(name).contains(".SH NAME\nuswap-"), "{name}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = accepted(&["generate", "completions", shell]);
+        assert!(script.contains("check-config") && script.contains("poll-us"), "{shell}");
+        assert!(!script.contains("swapon-helper") || shell == "bash", "{shell}");
+    }
+}
+
+#[test]
+fn an_estimate_says_how_sure_it_is() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut pages = vec![0u8; 4096 * 64];
+    pages.chunks_mut(8).zip(0u64..).for_each(|(word, n)| word.copy_from_slice(&n.to_le_bytes()));
+    let path = dir.path().join("pages");
+    std::fs::write(&path, &pages).expect("file");
+    let path = path.to_str().expect("path");
+    let report: serde_json::Value =
+        serde_json::from_str(&accepted(&["estimate", "--json", path])).expect("JSON");
+    assert_eq!((report["pages"].as_u64(), report["sampled_pages"].as_u64()), (Some(64), Some(64)));
+    let codecs = report["codecs"].as_array().expect("codecs");
+    assert_eq!(codecs.len(), 3);
+    for codec in codecs {
+        let bytes = codec["bytes"].as_u64().expect("bytes");
+        assert!(bytes > 64 * 8 && bytes < 64 * 4096, "{codec}");
+        assert!(codec["error_percent"].is_number());
+    }
+    let shown = accepted(&["estimate", path]);
+    assert!(
+        shown.starts_with("256K in 64 pages that could be swapped; looked at 64 of them, in 2")
+    );
+    let own = std::process::id().to_string();
+    assert!(accepted(&["estimate", "--pid", &own]).contains("dense"));
+    assert!(refused(&["estimate"], 2).contains("use --pid, --cgroup, --all or a file"));
+    assert!(refused(&["estimate", "--pid", "4194305"], 1).contains("must still run"));
+    assert!(refused(&["estimate", "--cgroup", "no/such"], 2).contains("below /sys/fs/cgroup"));
+    std::fs::write(path, &pages[1..]).expect("file");
+    assert!(refused(&["estimate", path], 2).contains("not whole pages"));
+}

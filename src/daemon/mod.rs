@@ -40,7 +40,7 @@ use crate::sys::wake::{Bell, Signals};
 use crate::sys::{guard, heap};
 use crate::ublk::ctrl::{Abilities, Geometry, open_char_device};
 use crate::ublk::{Controller, Features};
-use crate::units::SECTOR_SHIFT;
+use crate::units::{PAGE_SIZE, SECTOR_SHIFT};
 use backing::Backing;
 use control::Socket;
 use device::{Buffers, Context};
@@ -66,6 +66,10 @@ type Tell<'a> = &'a dyn Fn(&str);
 /// served, and `tell` with lines for the administrator.
 pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -> StartResult<()> {
     heap::settle();
+    if guard::page_size() != PAGE_SIZE {
+        let what = format!("this kernel has pages of {} bytes, not 4096", guard::page_size());
+        return Err(StartError::failure(what, "boot a kernel with 4 KiB pages"));
+    }
     let mut signals = Signals::open().map_err(|e| cannot("watch for signals", &e))?;
     let locked = protect(settings, tell)?;
     let mut controller = Controller::open()?;
