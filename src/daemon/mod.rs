@@ -48,6 +48,15 @@ use spill_file::SpillFile;
 use spiller::Spilling;
 use std::io;
 
+/// What handles requests, without threads and driver: for the simulation.
+#[cfg(feature = "simulation")]
+pub mod engine {
+    pub use super::grower::Growth;
+    pub use super::spill_reads::SpillReads;
+    pub use super::staging::{Hand, Staging};
+    pub use super::worker::SwapHandler;
+}
+
 pub use backing::{best as best_copy_mode, check_for_swap};
 pub use leftover::remove_leftover;
 pub use standby::{Standby, format_of};

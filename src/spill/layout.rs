@@ -14,6 +14,7 @@
 //! segments written since, so there is no clock.
 
 use super::segments::{SEGMENT_UNITS, Segments};
+use crate::chaos::{Bug, planted};
 use crate::limits::SPILL_RESERVE;
 
 /// A segment with more than this alive is not cleaned: it would take eight times the writing that
@@ -63,7 +64,7 @@ impl Info {
         let summary = segments.summary(index);
         let state = match summary {
             Some(_) if segments.live_units(index) > 0 => State::Full,
-            None if begun => State::Doubtful,
+            None if begun && !planted(Bug::DoubtsIgnored) => State::Doubtful,
             _ => State::Free,
         };
         let Summary { unit, objects } = summary.unwrap_or(Summary { unit: 0, objects: 0 });
