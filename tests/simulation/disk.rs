@@ -11,7 +11,7 @@ use uswap::sys::buffers::IoBuf;
 use uswap::units::{PAGE_SIZE, Page};
 
 /// Segments of the disk: few, so that they come round again.
-pub const SEGMENTS: usize = 12;
+pub const SEGMENTS: usize = 8;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 

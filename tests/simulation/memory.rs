@@ -165,6 +165,21 @@ thread_local! {
     static STREAMS: RefCell<Vec<Stream>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Buffers for the spill, all free: those of the server before, since everything in them is written
+/// before it is read.
+fn scratch(chunks: usize) -> Arc<BufferArea> {
+    thread_local! {
+        static SCRATCH: RefCell<Option<Arc<BufferArea>>> = const { RefCell::new(None) };
+    }
+    let make = || {
+        let file = anonymous_file("scratch", (chunks * SEGMENT_BYTES) as u64).expect("memory");
+        BufferArea::new(&file, chunks).expect("memory")
+    };
+    let area = SCRATCH.with_borrow_mut(|scratch| Arc::clone(scratch.get_or_insert_with(make)));
+    assert_eq!(area.free_pages(), chunks as u64 * u64::from(CHUNK_PAGES), "nobody has them");
+    area
+}
+
 /// A compressor that has been used before, if there is one.
 pub fn any_stream() -> Stream {
     STREAMS.with_borrow_mut(Vec::pop).unwrap_or_default()
@@ -191,9 +206,7 @@ impl Server {
         if store.spill().is_some() {
             // Not in the files: a dead server's transfers go to its own.
             let chunks = SpillWriter::<SimDisk>::BUFFERS + 1;
-            let len = (chunks * SEGMENT_BYTES) as u64;
-            let file = anonymous_file("scratch", len).expect("memory");
-            let own = BufferArea::new(&file, chunks).expect("memory");
+            let own = scratch(chunks);
             let buffers = (1..chunks).map_while(|_| own.take(CHUNK_PAGES, Search::Low)).collect();
             writer = Some(SpillWriter::new(&store, SimDisk::new(medium), buffers));
             let pages = (SPILL_READ_BYTES_MAX / PAGE_SIZE) as u32;

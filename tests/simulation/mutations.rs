@@ -17,12 +17,13 @@ fn every_planted_bug_is_caught() {
             found
         })
     };
+    let begin = std::time::Instant::now();
     let mut missed = Vec::new();
     for &bug in Bug::ALL {
         match hunt(bug).join().expect("it only runs scripts") {
             Some((seed, said)) => {
                 let line = said.lines().last().unwrap_or_default();
-                println!("{bug:?}: seed {seed}: {line}");
+                println!("{:?} {bug:?}: seed {seed}: {line}", begin.elapsed());
             }
             None => missed.push(bug),
         }

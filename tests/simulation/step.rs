@@ -96,16 +96,26 @@ impl Script {
         let shape = shape(&mut random);
         let faults = faults(&mut random);
         let count = 20 + random.below(300);
-        // Runs differ in what they do most.
-        let weights: Vec<u64> = WEIGHTS.iter().map(|w| w * (1 + random.below(4))).collect();
-        let steps = (0..count).map(|i| step(&mut random, &weights, i + 1)).collect();
+        // Runs differ in what they do most, and in what they never do.
+        let often = |random: &mut Random| [0, 1, 1, 3, 9][random.below(5) as usize];
+        let mut weights: Vec<u64> = WEIGHTS.iter().map(|w| w * often(&mut random)).collect();
+        for always in [WRITE, SERVE] {
+            weights[always] = weights[always].max(WEIGHTS[always]);
+        }
+        let mut steps = Vec::new();
+        while (steps.len() as u64) < count {
+            let number = steps.len() as u64 + 1;
+            let step = step(&mut random, &weights, number);
+            steps.push(step);
+            follow(&mut random, step, &mut steps);
+        }
         Self { seed, shape, faults, steps }
     }
 }
 
 fn shape(random: &mut Random) -> Shape {
     // With fewer slabs nothing is staged, with so many most is.
-    let slabs = [12, 24, 120, 140][random.below(4) as usize];
+    let slabs = [12, 24, 90, 110][random.below(4) as usize];
     let there = if random.happens(128) { slabs } else { slabs / 2 + 8 };
     let codec = match random.below(8) {
         0 => StoreCodec::None,
@@ -127,8 +137,41 @@ fn faults(random: &mut Random) -> Faults {
     Faults { read_error, torn, lost: rate(100, 60), flip: rate(100, 60), ..honest }
 }
 
+/// What often comes right after a step: without it little would ever be finished.
+fn follow(random: &mut Random, step: Step, steps: &mut Vec<Step>) {
+    match step {
+        Step::Write { tag, .. } | Step::Read { tag, .. } | Step::Discard { tag, .. }
+            if random.happens(200) =>
+        {
+            steps.push(Step::Serve { tag });
+        }
+        Step::Spill { .. } if random.happens(160) => {
+            steps.push(Step::Flush);
+            if random.happens(200) {
+                steps.push(Step::Collect { wait: true });
+            }
+        }
+        Step::Clean if random.happens(160) => {
+            steps.extend([Step::Collect { wait: true }, Step::Clean, Step::Flush]);
+            steps.push(Step::Collect { wait: true });
+        }
+        // Something to die of.
+        Step::Crash { stores } if stores > 0 && random.happens(128) => {
+            let (tag, content) = (0, (steps.len() as u64 + 1) << 32 | random.below(8));
+            let first = random.below(SLOTS.into()) as u32;
+            steps.extend([Step::Serve { tag }, Step::Write { tag, first, count: 1, content }]);
+            steps.push(Step::Serve { tag });
+        }
+        _ => {}
+    }
+}
+
 /// How often, in the order of [`step`].
 const WEIGHTS: [u64; 22] = [20, 8, 2, 40, 8, 10, 5, 10, 8, 6, 2, 1, 3, 2, 2, 1, 3, 2, 2, 4, 1, 1];
+
+/// Without these nothing happens.
+const WRITE: usize = 0;
+const SERVE: usize = 3;
 
 fn step(random: &mut Random, weights: &[u64], number: u64) -> Step {
     let mut left = random.below(weights.iter().sum());
