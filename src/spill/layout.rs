@@ -204,7 +204,7 @@ impl Layout {
             let live = u64::from(segments.live_units(index));
             let good = info.state == State::Full && live > 0 && live <= LIVE_UNITS_MAX;
             let sequence = segments.sequence(index);
-            let age = (self.next_sequence - sequence).min(u64::from(u32::MAX));
+            let age = self.next_sequence.saturating_sub(sequence).min(u64::from(u32::MAX));
             let score = (SEGMENT_UNITS - live) * age * 256 / (SEGMENT_UNITS + live);
             good.then_some((score, index, sequence))
         });

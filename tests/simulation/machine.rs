@@ -93,6 +93,13 @@ impl Machine {
         }
     }
 
+    /// The server dies, and nobody takes over.
+    pub fn kill(mut self) -> (Files, Rc<RefCell<Medium>>, Model) {
+        chaos::recovered();
+        self.server = None;
+        (self.files, self.medium, self.model)
+    }
+
     /// One step. A crash in the middle of it ends it, and is recovered from.
     pub fn apply(&mut self, step: Step) {
         match step {
@@ -315,7 +322,7 @@ impl Machine {
             match took {
                 Ok((server, rebuilt)) => {
                     assert_eq!(rebuilt.poisoned, 0, "nothing was damaged: {rebuilt:?}");
-                    self.server = Some(server);
+                    self.server = Some(server.expect("a buffer for each tag"));
                     break;
                 }
                 Err(panic) => expect_crash(panic),

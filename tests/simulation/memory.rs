@@ -95,6 +95,7 @@ impl Files {
         }
         let staging = Staging::new(Arc::clone(&area), CHUNK_PAGES.into(), 0);
         Server::new(store, staging, area, medium, stream, QueueStats::default())
+            .expect("a buffer for each tag")
     }
 
     /// A successor in waiting.
@@ -103,8 +104,9 @@ impl Files {
         let mut store =
             Store::attach(self.memory(), self.shape.codec).with_buffers(Arc::clone(&area));
         if self.shape.spill {
-            let spill = Spill::attach(self.map_segments(), SPILL_BYTES).expect("a key");
-            store = store.with_spill(spill);
+            // A key that was wiped is refused; here it was damaged.
+            let spill = Spill::attach(self.map_segments(), SPILL_BYTES);
+            store = spill.into_iter().fold(store, Store::with_spill);
         }
         let staging = Staging::new(Arc::clone(&area), CHUNK_PAGES.into(), 0);
         Waiting { recovery: store.recovery(), staging, area }
@@ -125,8 +127,12 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// It serves.
-    pub fn take_over(self, medium: &Rc<RefCell<Medium>>, stream: Stream) -> (Server, Rebuilt) {
+    /// It serves; no server if there is not a buffer for each tag.
+    pub fn take_over(
+        self,
+        medium: &Rc<RefCell<Medium>>,
+        stream: Stream,
+    ) -> (Option<Server>, Rebuilt) {
         let (stats, since) = (QueueStats::default(), Instant::now());
         let Self { recovery, staging, area } = self;
         let mut adopt = |slot, page: IoBuf| staging.adopt(slot, page, since);
@@ -198,9 +204,11 @@ impl Server {
         medium: &Rc<RefCell<Medium>>,
         stream: Stream,
         stats: QueueStats,
-    ) -> Self {
-        let take = |_| Some(area.take(REQUEST_PAGES_MAX, Search::High).expect("one for each tag"));
-        let idle = std::array::from_fn(take);
+    ) -> Option<Self> {
+        let idle = [(); TAGS].map(|()| area.take(REQUEST_PAGES_MAX, Search::High));
+        if idle.iter().any(Option::is_none) {
+            return None;
+        }
         let mut bounce = Vec::new();
         let mut writer = None;
         if store.spill().is_some() {
@@ -212,7 +220,7 @@ impl Server {
             let pages = (SPILL_READ_BYTES_MAX / PAGE_SIZE) as u32;
             bounce.extend((0..TAGS).map_while(|_| own.take(pages, Search::High)));
         }
-        Self {
+        Some(Self {
             store,
             staging,
             growth: Growth::new().expect("eventfd"),
@@ -225,6 +233,6 @@ impl Server {
             held: [const { None }; TAGS],
             idle,
             area,
-        }
+        })
     }
 }

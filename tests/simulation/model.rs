@@ -42,7 +42,8 @@ pub fn page(content: Content) -> Page {
 /// For every slot what a reader may find.
 #[derive(Debug)]
 pub struct Model {
-    slots: Vec<Vec<Content>>,
+    /// One for each.
+    pub slots: Vec<Vec<Content>>,
 }
 
 impl Model {
