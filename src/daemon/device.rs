@@ -8,7 +8,7 @@ use super::mover::{Movement, Mover};
 use super::protocol::Status;
 use super::room::Room;
 use super::spill_file::SpillFile;
-use super::spiller::SpillWatch;
+use super::spilling::SpillWatch;
 use super::staging::Staging;
 use super::state::{SpillBuffers, State};
 use super::status::Sources;
@@ -38,9 +38,8 @@ use std::time::{Duration, Instant};
 /// few KiB.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Threads besides those of queues and helpers that report: the growing one, the mover, and
-/// the spiller.
-const OTHER_THREADS: u16 = 3;
+/// Threads besides those of queues and helpers that report: the growing one and the mover.
+const OTHER_THREADS: u16 = 2;
 
 /// Pause after the control thread could not wait for events.
 const CONTROL_PAUSE: Duration = Duration::from_secs(1);
@@ -231,28 +230,22 @@ impl Context<'_> {
                 root: Path::new("/"),
             };
             let (policy, report) = (self.settings.policy.settings.clone(), sender.clone());
-            spawn(scope, "uswap-mover".to_owned(), move || mover.run(policy, report))?;
-            self.spawn_spiller(scope, store, segments, sender.clone())?;
+            let writer = self.spill_writer(store, segments)?;
+            spawn(scope, "uswap-mover".to_owned(), move || mover.run(policy, writer, report))?;
             spawn(scope, "uswap-grow".to_owned(), move || growth.run(store, sender))?;
         }
         Ok(())
     }
 
-    fn spawn_spiller<'scope, 'env>(
-        &'env self,
-        scope: &'scope Scope<'scope, 'env>,
-        store: &'env Store,
+    /// What writes to the spill, if there is one.
+    fn spill_writer(
+        &self,
+        store: &Store,
         segments: Vec<IoBuf>,
-        sender: SyncSender<Readiness>,
-    ) -> StartResult<()> {
-        let Some((spilling, file)) = self.growth.spilling.as_ref().zip(self.spill_file) else {
-            return Ok(());
-        };
+    ) -> StartResult<Option<SpillWriter<SpillRing>>> {
+        let Some(file) = self.spill_file else { return Ok(None) };
         let ring = SpillRing::new(&file.file).map_err(|e| cannot("make an io_uring", &e))?;
-        let writer = SpillWriter::new(store, ring, segments);
-        let stats = self.stats.spiller();
-        let body = move || spilling.run(store, writer, stats, sender);
-        spawn(scope, "uswap-spill".to_owned(), body)
+        Ok(Some(SpillWriter::new(store, ring, segments)))
     }
 }
 

@@ -11,17 +11,15 @@ mod control;
 mod device;
 mod format;
 mod grower;
-mod hand;
 mod helper;
 mod leftover;
 mod loop_target;
 mod mover;
-mod pressure;
 pub mod protocol;
 mod room;
 mod spill_file;
 mod spill_reads;
-mod spiller;
+mod spilling;
 mod staging;
 mod standby;
 mod state;
@@ -45,7 +43,7 @@ use device::{Buffers, Context};
 use grower::Growth;
 use mover::Movement;
 use spill_file::SpillFile;
-use spiller::Spilling;
+use spilling::Spilling;
 use std::io;
 
 /// What handles requests, without threads and driver: for the simulation.
@@ -95,9 +93,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
         let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
         let mut growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
         if let Some(store) = state.store.as_ref().filter(|store| store.spill().is_some()) {
-            let spilling = Spilling::new(store, settings.staging)
-                .map_err(|e| cannot("make an eventfd", &e))?;
-            growth.spilling = Some(spilling);
+            growth.spilling = Some(Spilling::new(store, settings.staging));
         }
         let (state, stats, char_device) = (&state, &stats, &char_device);
         let (gone, growth, movement, backing) = (&gone, &growth, &movement, backing.as_ref());
