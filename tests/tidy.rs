@@ -11,7 +11,7 @@ const LINE_COLUMNS_MAX: usize = 100;
 
 /// Modules by level, bottom-up; a module imports from lower levels only. See src/lib.rs.
 const LAYERS: [&[&str]; 8] = [
-    &["units", "limits", "error", "stats"],
+    &["units", "limits", "error", "stats", "chaos"],
     &["sys"],
     &["ublk", "codec", "pool", "spill", "table"],
     &["store"],

@@ -53,6 +53,15 @@ use spilling::Spilling;
 use std::io;
 use std::path::Path;
 
+/// What handles requests, without threads and driver: for the simulation.
+#[cfg(feature = "simulation")]
+pub mod engine {
+    pub use super::grower::Growth;
+    pub use super::spill_reads::SpillReads;
+    pub use super::staging::{Hand, Staging};
+    pub use super::worker::SwapHandler;
+}
+
 pub use backing::{best as best_copy_mode, check_for_swap};
 pub use leftover::remove_leftover;
 pub use live::KEYS as LIVE_KEYS;

@@ -133,13 +133,20 @@ impl Worker<'_> {
 }
 
 /// Stores pages.
-pub(super) struct SwapHandler<'a> {
-    pub(super) store: &'a Store,
-    pub(super) stream: Stream,
-    pub(super) growth: &'a Growth,
-    pub(super) staging: &'a Staging,
-    pub(super) spill_reads: SpillReads,
-    pub(super) stats: &'a QueueStats,
+#[derive(Debug)]
+pub struct SwapHandler<'a> {
+    /// Where pages go.
+    pub store: &'a Store,
+    /// The thread's compressors.
+    pub stream: Stream,
+    /// Growth of the pool.
+    pub growth: &'a Growth,
+    /// Where pages wait.
+    pub staging: &'a Staging,
+    /// Reads of the spill that are under way.
+    pub spill_reads: SpillReads,
+    /// The thread's counters.
+    pub stats: &'a QueueStats,
 }
 
 impl Handler for SwapHandler<'_> {

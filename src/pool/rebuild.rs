@@ -8,6 +8,7 @@ use super::class::Class;
 use super::slab_map::{PER_WORD, SlabMap, SlabNote};
 use super::slabs::huge_index;
 use super::{Pool, PoolUsage};
+use crate::chaos::{Bug, planted};
 use crate::limits::{OBJECT_HEADER_BYTES, SLAB_BYTES};
 use crate::sys::map::Arena;
 use crate::units::{Location, PAGE_SIZE, SlotIndex};
@@ -56,7 +57,7 @@ impl Pool {
             // Two compressed objects at a place cannot both have their slot's number in front.
             return Err(Refused::TakenBy(bits.owner(huge_index(at).1)));
         }
-        if class == Class::HUGE {
+        if class == Class::HUGE && !planted(Bug::OwnerForgotten) {
             bits.set_owner(index, slot);
         }
         slabs.recount(slab, class, 1);

@@ -12,6 +12,7 @@
 
 use super::dictionaries::VERSIONS;
 use super::{Store, count_slot};
+use crate::chaos::{Bug, planted};
 use crate::pool::{Follower, Refused};
 use crate::stats::{Counter, QueueStats};
 use crate::sys::buffers::{BufferArea, IoBuf};
@@ -105,7 +106,7 @@ impl Recovery {
             match self.adopt(slot, entry, staged) {
                 Ok(()) => {
                     count_slot(entry, stats, Counter::add);
-                    if locked {
+                    if locked && !planted(Bug::LockLeft) {
                         self.store.table.adopt(slot, entry, touch);
                     }
                 }
@@ -141,7 +142,9 @@ impl Recovery {
             Entry::Huge { at, .. } => self.store.pool.adopt(slot, at, PAGE_SIZE)?,
             Entry::Staged { at } => {
                 let page = self.claim(at).ok_or(Refused::NoObject)?;
-                staged(slot, page);
+                if !planted(Bug::BacklogForgotten) {
+                    staged(slot, page);
+                }
                 *self.store.staged.get_mut() += 1;
                 self.rebuilt.staged += 1;
             }
@@ -152,7 +155,9 @@ impl Recovery {
             Entry::Poisoned => self.rebuilt.poisoned += 1,
             Entry::Unknown => return Err(Refused::NoObject),
         }
-        self.store.dictionaries.hold(version);
+        if !planted(Bug::DictionaryUncounted) {
+            self.store.dictionaries.hold(version);
+        }
         Ok(())
     }
 

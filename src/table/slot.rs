@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, LOCK};
 use super::touch::{self, TOUCH_MASK, Touch};
+use crate::chaos::{crash_point, is_alone, is_crashing};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Tries with a pause instruction before the thread gives up its time slice: longer than the copy
@@ -30,16 +31,19 @@ impl Word for AtomicU64 {
 
     #[inline]
     fn release(&self, raw: u64) {
+        crash_point();
         self.store(raw, Ordering::Release);
     }
 
     #[inline]
     fn exchange(&self, seen: u64, new: u64) -> bool {
+        crash_point();
         self.compare_exchange_weak(seen, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[inline]
     fn relax(tries: u32) {
+        assert!(!is_alone(), "a slot stays locked for ever");
         if tries < SPINS {
             std::hint::spin_loop();
         } else {
@@ -116,7 +120,9 @@ pub(super) fn retouch<W: Word>(word: &W, seen: (Entry, Touch), touch: Touch) -> 
 impl<W: Word> Drop for SlotGuard<'_, W> {
     #[inline]
     fn drop(&mut self) {
-        self.word.release(self.raw);
+        if !is_crashing() {
+            self.word.release(self.raw);
+        }
     }
 }
 
