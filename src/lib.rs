@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 6 | `cli` | words people type |
 //! | 5 | `daemon` | threads and life cycle; where requests meet the store |
-//! | 4 | `config` | settings and their rules |
+//! | 4 | `config`, `metrics` | settings and their rules; what monitoring sees |
 //! | 3 | `store` | the joined mechanism: one file per verb |
 //! | 2 | `ublk`, `codec`, `pool`, `spill`, `table` | transport; codecs; slabs; segments; slots |
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
@@ -20,6 +20,7 @@ pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod limits;
+pub mod metrics;
 pub mod pool;
 pub mod spill;
 pub mod stats;

@@ -4,9 +4,12 @@ use super::backing::Backing;
 use super::control::{self, Ending, Service, Socket};
 use super::grower::Growth;
 use super::helper::Helper;
+use super::live::{self, Live};
 use super::mover::{Movement, Mover};
+use super::notify;
 use super::protocol::Status;
 use super::room::Room;
+use super::scrape::Scrape;
 use super::spill_file::SpillFile;
 use super::spilling::SpillWatch;
 use super::staging::Staging;
@@ -30,6 +33,7 @@ use crate::units::{PAGE_SHIFT, QueueId};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
@@ -74,6 +78,10 @@ pub struct Context<'a> {
     pub growth: &'a Growth,
     /// The mover.
     pub movement: &'a Movement,
+    /// The metrics' server.
+    pub scrape: &'a Scrape,
+    /// Settings that may change.
+    pub live: &'a Live,
     /// The administrator's ear.
     pub tell: Tell<'a>,
 }
@@ -130,7 +138,9 @@ impl Context<'_> {
         let room = Room::new(self.state.store.as_ref(), marks);
         let since = Instant::now();
         let spill_watch = SpillWatch::new();
-        let mut running = Running { context: self, controller, safety, since, room, spill_watch };
+        let manager = notify::watchdog().and_then(|_| notify::Manager::of_this_process());
+        let mut running =
+            Running { context: self, controller, safety, since, room, spill_watch, manager };
         loop {
             match control::serve(socket, signals, self.gone, &mut running) {
                 Ok(Ending::Stopped) => return Ok(()),
@@ -205,7 +215,7 @@ impl Context<'_> {
                 store: self.state.store.as_ref().zip(self.state.staging.as_ref()),
                 backing: self.backing,
                 growth: self.growth,
-                poll: Poll::new(Duration::from_micros(self.settings.poll_us.into())),
+                poll: Poll::new(Arc::clone(&self.live.poll_us)),
                 stats: self.stats.queue(queue),
             };
             let (sender, gone) = (sender.clone(), self.gone);
@@ -273,6 +283,8 @@ struct Running<'a> {
     since: Instant,
     room: Room,
     spill_watch: SpillWatch,
+    /// Who wants to hear that this thread lives.
+    manager: Option<notify::Manager>,
 }
 
 fn in_use(device: &Path, e: &io::Error) -> StartError {
@@ -294,6 +306,8 @@ impl Service for Running<'_> {
             stats: context.stats,
             growth: context.growth,
             movement: context.movement,
+            scrape: context.scrape,
+            live: context.live,
             memory_locked: self.safety.memory_locked,
             io_flusher: self.safety.io_flusher,
             since: self.since,
@@ -326,7 +340,19 @@ impl Service for Running<'_> {
         stopped.map_err(|e| in_use(&device, &e))
     }
 
+    fn set(&mut self, key: &str, value: &str) -> StartResult<String> {
+        let done = live::set(self.context, key, value)?;
+        if key == "policy" {
+            let marks = self.context.live.policy().settings.watermarks;
+            self.room = Room::new(self.context.state.store.as_ref(), marks);
+        }
+        Ok(done)
+    }
+
     fn tick(&mut self) {
+        if let Some(manager) = &self.manager {
+            manager.tell("WATCHDOG=1");
+        }
         if let Some(message) = self.context.state.store.as_ref().and_then(|s| self.room.look(s)) {
             self.tell(&message);
         }

@@ -9,14 +9,18 @@
 mod backing;
 mod control;
 mod device;
+pub mod exposition;
 mod format;
 mod grower;
 mod helper;
 mod leftover;
+mod live;
 mod loop_target;
 mod mover;
+pub mod notify;
 pub mod protocol;
 mod room;
+mod scrape;
 mod spill_file;
 mod spill_reads;
 mod spilling;
@@ -36,15 +40,18 @@ use crate::sys::wake::{Bell, Signals};
 use crate::sys::{guard, heap};
 use crate::ublk::ctrl::{Abilities, Geometry, open_char_device};
 use crate::ublk::{Controller, Features};
-use crate::units::SECTOR_SHIFT;
+use crate::units::{PAGE_SIZE, SECTOR_SHIFT};
 use backing::Backing;
 use control::Socket;
 use device::{Buffers, Context};
 use grower::Growth;
+use live::Live;
 use mover::Movement;
+use scrape::Scrape;
 use spill_file::SpillFile;
 use spilling::Spilling;
 use std::io;
+use std::path::Path;
 
 /// What handles requests, without threads and driver: for the simulation.
 #[cfg(feature = "simulation")]
@@ -57,6 +64,7 @@ pub mod engine {
 
 pub use backing::{best as best_copy_mode, check_for_swap};
 pub use leftover::remove_leftover;
+pub use live::KEYS as LIVE_KEYS;
 pub use standby::{Standby, format_of};
 pub use state::State;
 
@@ -67,12 +75,17 @@ type Tell<'a> = &'a dyn Fn(&str);
 /// served, and `tell` with lines for the administrator.
 pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -> StartResult<()> {
     heap::settle();
+    if guard::page_size() != PAGE_SIZE {
+        let what = format!("this kernel has pages of {} bytes, not 4096", guard::page_size());
+        return Err(StartError::failure(what, "boot a kernel with 4 KiB pages"));
+    }
     let mut signals = Signals::open().map_err(|e| cannot("watch for signals", &e))?;
     let locked = protect(settings, tell)?;
     let mut controller = Controller::open()?;
     let queues = settings.queues.unwrap_or_else(|| default_queues(controller.features()));
     let _name = leftover::take_name(&settings.name, &settings.run_dir)?;
     let socket = Socket::bind(&settings.socket, &settings.name)?;
+    let scrape = Scrape::start(settings, tell)?;
     let backing = Backing::open(settings, controller.features(), tell)?;
     let copy = backing.as_ref().map_or(CopyMode::Copy, |backing| backing.copy);
     let spill_file = SpillFile::open(settings, tell)?;
@@ -90,6 +103,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
         controller.set_params(id, sectors, can)?;
         let stats = Stats::new(queues, settings.helpers);
         let movement = Movement::default();
+        let live = Live::new(settings);
         let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
         let mut growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
         if let Some(store) = state.store.as_ref().filter(|store| store.spill().is_some()) {
@@ -109,6 +123,8 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
             gone,
             growth,
             movement,
+            scrape: &scrape,
+            live: &live,
             tell,
         };
         let buffers = Buffers { requests: buffers, spill: spill_buffers };
@@ -123,6 +139,11 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
 /// What a device can do whose pages are in RAM, or nowhere: everything at once, and nothing to
 /// flush.
 const IN_RAM: Abilities = Abilities { discard: true, write_zeroes: true, volatile_cache: false };
+
+/// Number of the device of the service `name`, from its state, whether or not its server answers.
+pub fn device_of(run_dir: &Path, name: &str) -> Option<u32> {
+    state::noted_device(&state::dir_of(run_dir, name))
+}
 
 /// Names of the features that the ublk driver of this machine offers.
 pub fn driver_features() -> StartResult<Vec<String>> {

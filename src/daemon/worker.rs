@@ -127,7 +127,7 @@ impl Worker<'_> {
         let copy = backing.map_or(CopyMode::Copy, |backing| backing.copy);
         let backing = backing.map(|backing| &backing.file).or(self.spill_file);
         let ring = QueueRing::new(RingParts { char_device, queue, depth, copy, backing })?;
-        let queue = Queue::fetch_all(ring, buffers, self.slots, self.poll, self.stats)?;
+        let queue = Queue::fetch_all(ring, buffers, self.slots, self.poll.clone(), self.stats)?;
         Ok((queue, ThreadState::read()))
     }
 }
