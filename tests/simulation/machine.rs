@@ -20,7 +20,7 @@ use uswap::ublk::queue::{Handler, Job, Outcome};
 use uswap::ublk::{Op, Request};
 use uswap::units::{PAGE_SIZE, Page, SlotIndex, Tag};
 
-/// Slots of which cleaning and the like may still want something when a run ends.
+/// Tries to end what is under way when a run ends.
 const ROUNDS_MAX: u32 = 10_000;
 
 /// A request of the kernel.
