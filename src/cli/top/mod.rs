@@ -93,7 +93,8 @@ impl Top {
     /// Shows frames until it is told to end.
     pub fn execute(&self) -> StartResult<()> {
         let service = Service::chosen(self.name.as_deref(), &self.run_dir)?;
-        if !self.once && !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
+        let terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+        if !self.once && !terminal {
             let what = "top needs a terminal";
             return Err(StartError::usage(what, "use --once for one frame as text"));
         }
