@@ -104,9 +104,10 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     let poll_us = keys.poll_us.unwrap_or(if cpus(root) > 1 { POLL_US_DEFAULT } else { 0 });
     between("poll-us", poll_us, 0, POLL_US_MAX)?;
     let spill = spill::of(&keys, &given, target)?;
-    let shape = Shape { queues: keys.queues.unwrap_or_else(|| queues_most(root)), depth, staging };
+    let queues = keys.queues.unwrap_or_else(|| queues_most(root));
+    let requests = u64::from(queues) * u64::from(depth);
     let asked = given.any() || keys.queues.is_some() || keys.depth.is_some();
-    let (size, pool) = sizes(memory, &given, target, shape, spill.as_ref(), asked)?;
+    let (size, pool) = sizes(memory, &given, target, (requests, staging), spill.as_ref(), asked)?;
     let swapon = keys.swapon.unwrap_or(false);
     if swapon && target == Target::Null {
         return Err(StartError::usage(
@@ -176,21 +177,13 @@ pub fn between<T: PartialOrd + std::fmt::Display>(
     ))
 }
 
-/// What request buffers follow from.
-#[derive(Clone, Copy, Debug)]
-struct Shape {
-    queues: u16,
-    depth: u16,
-    staging: u64,
-}
-
 /// Device and pool size. Only the swap target has a pool and a table; the loop target's device is
 /// as large as its file.
 fn sizes(
     memory: Memory,
     given: &Given,
     target: Target,
-    shape: Shape,
+    (requests, staging): (u64, u64),
     spill: Option<&Spill>,
     asked: bool,
 ) -> StartResult<(u64, u64)> {
@@ -215,8 +208,7 @@ fn sizes(
         Target::Swap => (wanted, size / PAGE * SLOT_BYTES),
         Target::Null | Target::Loop => (0, 0),
     };
-    let requests = u64::from(shape.queues) * u64::from(shape.depth);
-    let mut buffers = requests * REQUEST_BYTES_MAX as u64 + shape.staging;
+    let mut buffers = requests * REQUEST_BYTES_MAX as u64 + staging;
     if target == Target::Swap && spill.is_some() {
         let segments = (SPILL_DRAFTS as u64 + 1) * SEGMENT_BYTES as u64;
         buffers += segments + requests * SPILL_ALONG_BYTES_MAX as u64;

@@ -93,13 +93,13 @@ impl Scrape {
     }
 
     /// Where metrics can be scraped now.
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub fn listening(&self) -> Option<SocketAddr> {
         self.shared.wanted().bound
     }
 
     /// Serves at another address from now on, or not at all.
     pub fn move_to(&self, address: Option<SocketAddr>) -> StartResult<()> {
-        if address.is_some() && address == self.address() {
+        if address.is_some() && address == self.listening() {
             return Ok(());
         }
         let listener = address.map(|a| listen(a).map_err(|e| unusable(a, &e))).transpose()?;

@@ -98,7 +98,7 @@ impl Sources<'_> {
             helpers: self.settings.helpers,
             poll_us: self.live.poll_us.load(Ordering::Relaxed),
             uptime_seconds: self.since.elapsed().as_secs(),
-            metrics: self.scrape.address().map(|address| address.to_string()),
+            metrics: self.scrape.listening().map(|address| address.to_string()),
             backing: self.backing(),
             policy: self.policy(),
             spill: self.spill(&counters),

@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Only pages in RAM that could be swapped are counted: private and without a file. They are read through
-/proc/PID/mem without stopping anybody, and nothing is brought back from swap.
-\"dense\" is what pages become that stay untouched: zstd with a dictionary, which is trained on one half
-of the sample and tried on the other. WOULD TAKE has rounding, headers and 8 bytes of slot in it.
-95 of 100 samples of this size come out within the +- of what all pages would.")]
+Only pages in RAM that could be swapped are counted: private and without a file. They are read
+through /proc/PID/mem without stopping anybody, and nothing is brought back from swap.
+\"dense\" is what pages become that stay untouched: zstd with a dictionary, which is trained on one
+half of the sample and tried on the other. WOULD TAKE has rounding, headers and 8 bytes of slot in
+it. 95 of 100 samples of this size come out within the +- of what all pages would.")]
 pub struct EstimateArgs {
     /// A process; may be given several times
     #[arg(long = "pid", value_name = "PID", group = "what")]

@@ -43,6 +43,9 @@ const RATES: [(&str, &[&str]); 6] = [
     ("refused", &["write_full_pages"]),
 ];
 
+/// Lines of a frame without processes.
+pub const LINES: u16 = 4 + 3 + TIERS.len() as u16 + 4 + 3;
+
 /// Draws all of it.
 pub fn draw(frame: &mut Frame<'_>, view: &View) {
     let tiers = TIERS.len() as u16 + 4;

@@ -12,13 +12,16 @@ use clap::Args;
 use processes::Process;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use ratatui::buffer::Cell;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Size of a frame that is printed.
-const PRINTED: (u16, u16) = (100, 40);
+/// Columns of a frame that is printed.
+const PRINTED_COLUMNS: u16 = 100;
+/// Processes in it at most.
+const PRINTED_PROCESSES: usize = 15;
 
 #[derive(Args, Debug)]
 #[command(after_help = "q or Esc ends it. Without a terminal, use --once.")]
@@ -90,7 +93,8 @@ impl Top {
     /// Shows frames until it is told to end.
     pub fn execute(&self) -> StartResult<()> {
         let service = Service::chosen(self.name.as_deref(), &self.run_dir)?;
-        if !self.once && !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
+        let terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+        if !self.once && !terminal {
             let what = "top needs a terminal";
             return Err(StartError::usage(what, "use --once for one frame as text"));
         }
@@ -150,16 +154,13 @@ impl Top {
 
 /// One frame as text.
 fn printed(view: &View) -> String {
-    let Ok(mut terminal) = Terminal::new(TestBackend::new(PRINTED.0, PRINTED.1));
+    let height = frame::LINES + view.processes.len().min(PRINTED_PROCESSES) as u16;
+    let Ok(mut terminal) = Terminal::new(TestBackend::new(PRINTED_COLUMNS, height));
     let Ok(_) = terminal.draw(|frame| frame::draw(frame, view));
     let buffer = terminal.backend().buffer();
-    let lines = buffer.content().chunks(PRINTED.0.into());
-    let lines: Vec<String> = lines
-        .map(|cells| cells.iter().map(|cell| cell.symbol()).collect::<String>())
-        .map(|line| line.trim_end().to_owned())
-        .collect();
-    let end = lines.iter().rposition(|line| !line.is_empty()).map_or(0, |at| at + 1);
-    lines[..end].join("\n") + "\n"
+    let lines = buffer.content().chunks(PRINTED_COLUMNS.into());
+    let text = |cells: &[Cell]| cells.iter().map(Cell::symbol).collect::<String>() + "\n";
+    lines.map(text).collect()
 }
 
 #[cfg(test)]

@@ -63,8 +63,8 @@ impl Movement {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the mover guided by other settings from its next step on: another policy begins where the
-    /// old one stood, with its own budgets. Panics on settings that were not checked.
+    /// Has the mover guided by other settings from its next step on: another policy begins where
+    /// the old one stood, with its own budgets. Panics on settings that were not checked.
     pub fn change(&self, settings: Settings) {
         let policy = Policy::new(settings).expect("settings were checked when they were set");
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(policy);

@@ -22,9 +22,11 @@ pub fn path() -> PathBuf {
 
 /// Builds the package.
 pub fn make() -> Result<PathBuf, String> {
+    let out = path();
+    // What cannot be made anew must not be tested as if it had been.
+    let _ = fs::remove_file(&out);
     run(cargo().args(["build", "--quiet", "--release", "-p", "uswap"]))?;
     generate()?;
-    let out = path();
     let mut command = cargo_deb()?;
     command.args(["--quiet", "--no-build", "--dbgsym", "--package", "uswap", "--output"]).arg(&out);
     run(&mut command)?;
