@@ -10,6 +10,7 @@ pub mod guard;
 pub mod heap;
 pub mod lockfile;
 pub mod map;
+pub mod process;
 pub mod secret;
 pub mod spill;
 pub mod spill_ring;

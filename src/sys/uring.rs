@@ -5,7 +5,7 @@ use super::buffers::IoBuf;
 use super::file_op::FileOp;
 use super::ublk_abi::{self as abi, CopyMode, CtrlCmd, IoDesc};
 use crate::units::{QueueId, SECTOR_SHIFT, Tag};
-use io_uring::types::{Fixed, SubmitArgs, Timespec};
+use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
@@ -80,10 +80,6 @@ const BACKING: Fixed = Fixed(1);
 /// What a queue's ring is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct RingParts<'a> {
-    /// The char device `/dev/ublkcN`.
-    pub char_device: &'a File,
-    /// Its queue.
-    pub queue: QueueId,
     /// Tags of the queue.
     pub depth: u16,
     /// How data moves.
@@ -127,23 +123,60 @@ impl std::fmt::Debug for QueueRing {
     }
 }
 
-impl QueueRing {
+/// A ring that has all it needs but a device: made while there is memory, put to use when there may
+/// be none.
+pub struct IdleRing {
+    ring: IoUring,
+    copy: CopyMode,
+    depth: u16,
+}
+
+impl std::fmt::Debug for IdleRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IdleRing").field("depth", &self.depth).finish_non_exhaustive()
+    }
+}
+
+impl IdleRing {
     /// Makes the ring. Task work runs only when we ask for events, so that copies happen in batches
     /// and never interrupt a compression.
     pub fn new(parts: RingParts<'_>) -> io::Result<Self> {
-        let RingParts { char_device, queue, depth, copy, backing } = parts;
+        let RingParts { depth, copy, backing } = parts;
         let entries = u32::from(depth).next_power_of_two();
         let mut builder = IoUring::builder();
         // A completion queue of twice the tags never overflows: an overflow would allocate.
         builder.dontfork().setup_cqsize(2 * entries);
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let ring = builder.build(entries)?;
-        let files = [Some(char_device), backing];
-        let files: Vec<i32> = files.into_iter().flatten().map(AsRawFd::as_raw_fd).collect();
-        ring.submitter().register_files(&files)?;
+        let backing = backing.map_or(-1, AsRawFd::as_raw_fd);
+        ring.submitter().register_files(&[-1, backing])?;
         if copy == CopyMode::Zero {
             ring.submitter().register_buffers_sparse(depth.into())?;
         }
+        Ok(Self { ring, copy, depth })
+    }
+
+    /// Lets the kernel make what it keeps for each command of a ring, by as many commands as there
+    /// are tags, to a device that answers at once (`/dev/null`, Linux drivers/char/mem.c). Only for
+    /// what it leaves behind: whether they succeed does not matter.
+    pub fn warm(&mut self, null: &File) -> io::Result<()> {
+        let entry = opcode::UringCmd16::new(Fd(null.as_raw_fd()), 0).build();
+        for _ in 0..self.depth {
+            // SAFETY: the command has no pointer, and `null` is open until it is reaped below.
+            unsafe { self.ring.submission().push(&entry) }.expect("the ring has room for every tag");
+        }
+        let mut missing = usize::from(self.depth);
+        while missing > 0 {
+            retriable(self.ring.submit_and_wait(missing))?;
+            missing -= self.ring.completion().count().min(missing);
+        }
+        Ok(())
+    }
+
+    /// Puts the ring to use for a queue of the char device `/dev/ublkcN`.
+    pub fn attach(self, char_device: &File, queue: QueueId) -> io::Result<QueueRing> {
+        let Self { ring, copy, depth } = self;
+        ring.submitter().register_files_update(0, &[char_device.as_raw_fd()])?;
         let len = usize::from(depth) * size_of::<IoDesc>();
         let descriptors = MmapOptions::new()
             .offset(u64::from(queue.0) * abi::QUEUE_DESC_STRIDE)
@@ -151,9 +184,11 @@ impl QueueRing {
             .map_raw_read_only(char_device)?;
         let buffers = (0..depth).map(|_| None).collect();
         let char_device = char_device.try_clone()?;
-        Ok(Self { ring, copy, char_device, descriptors, queue, buffers, fetched: 0 })
+        Ok(QueueRing { ring, copy, char_device, descriptors, queue, buffers, fetched: 0 })
     }
+}
 
+impl QueueRing {
     /// Tags that are with the driver or with a file.
     pub fn fetched(&self) -> usize {
         self.fetched
