@@ -176,7 +176,7 @@ pub(super) fn open_unused(root: &Path, path: &Path, size: u64, flag: &str) -> St
     }
 }
 
-fn explain(path: &Path, e: &io::Error) -> StartError {
+pub(super) fn explain(path: &Path, e: &io::Error) -> StartError {
     StartError::failure(format!("spill: cannot use {} ({e})", path.display()), remedy(e))
 }
 

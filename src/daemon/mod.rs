@@ -22,6 +22,7 @@ mod spill_file;
 mod spill_reads;
 mod spiller;
 mod staging;
+mod standby;
 mod state;
 mod status;
 pub mod usage;
@@ -66,8 +67,7 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
     let backing = Backing::open(settings, controller.features(), tell)?;
     let copy = backing.as_ref().map_or(CopyMode::Copy, |backing| backing.copy);
     let spill_file = SpillFile::open(settings, tell)?;
-    let spill_bytes = spill_file.as_ref().map(|spill| spill.bytes);
-    let mut state = State::prepare(settings, queues, copy, spill_bytes, locked)?;
+    let mut state = State::prepare(settings, queues, copy, spill_file.as_ref(), locked)?;
     let spill_buffers = state.spill.take();
     let buffers = std::mem::take(&mut state.buffers);
     let sectors = settings.size >> SECTOR_SHIFT;

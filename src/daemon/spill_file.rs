@@ -45,6 +45,20 @@ impl SpillFile {
         result.map(Some)
     }
 
+    /// Opens what a running server has open: without the lock that makes it that server's alone
+    /// , which it takes when that server is gone. Its own open file, never a descriptor that is passed on: the lock
+    /// tells when the last transfer of the dead server has ended only because nobody else holds it.
+    /// `None` if the settings name no spill.
+    pub fn open_beside(settings: &Settings) -> StartResult<Option<Self>> {
+        let Some(path) = spill_of(settings) else { return Ok(None) };
+        let spill = spill::Spill::open_beside(path).map_err(|e| backing::explain(path, &e))?;
+        let bytes = match settings.spill_size {
+            0 => usable(path, spill.bytes)?,
+            bytes => bytes,
+        };
+        Ok(Some(Self { file: spill.file, path: path.clone(), bytes }))
+    }
+
     fn examine(settings: &Settings, path: &Path, tell: Tell<'_>) -> StartResult<Self> {
         let bytes = settings.spill_size;
         let spill = backing::open_unused(Path::new("/"), path, bytes, SIZE_FLAG)?;

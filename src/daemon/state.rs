@@ -1,7 +1,35 @@
-//! The memory of a service: its private tmpfs, and in it the slot table, the arena and the request
-//! buffers. All of it is resident before the device starts, but for the part of the arena that the
-//! pool may grow to.
+//! The memory of a service: its private tmpfs, and in it all that a page's survival depends on. It
+//! outlives every process; whoever serves next builds everything else anew from it.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `format` | version and geometry, checked before anything else is opened; never changed |
+//! | `table` | the slots: the only truth about where a page is |
+//! | `arena` | the objects of the pool; resident are the slabs that `slabs` says |
+//! | `slabs` | a byte for each slab of the arena: whether it is there, and its size class |
+//! | `buffers` | request buffers and staged pages |
+//! | `store` | dictionaries, the age tick, the key of the spill and the numbers of its segments |
+//! | `device` | number of the block device, as text |
+//!
+//! The buffers of the spill are not among them: a dead server's last transfers may still be on
+//! their way into its own, so every server has new ones.
+//!
+//! A server makes the files ([`State::prepare`]) or takes over those of a dead one, in two steps,
+//! because under memory pressure nothing can be had once the server is dead:
+//!
+//! 1. [`State::attach`] while the old server runs and writes. Opens and maps everything, allocates
+//!    everything, and believes nothing. The spill file is opened beside the old server's
+//!    (`SpillFile::open_beside`).
+//!    [`Standby::keep_up`], called from time to time, follows the arena as it grows.
+//! 2. [`Standby::take_over`] when the old server is dead: one pass over the slot table. Does not
+//!    wait for memory, and whatever is in the files does not make it panic: an entry that cannot
+//!    be true is poisoned (the page reads as an I/O error), never followed.
+//!
+//! All of it is resident before the device starts, but for the part of the arena that the pool may
+//! grow to. Whoever has a [`State`] owns the mount: dropping it unmounts and wipes the key.
+//! [`State::leave`] is for a server that ends while another one takes over.
 
+use super::spill_file::SpillFile;
 use super::staging::Staging;
 use crate::config::{CodecChoice, Settings, Target};
 use crate::error::{StartError, StartResult};
@@ -64,9 +92,10 @@ impl State {
         settings: &Settings,
         queues: u16,
         copy: CopyMode,
-        spill_bytes: Option<u64>,
+        spill: Option<&SpillFile>,
         locked: bool,
     ) -> StartResult<Self> {
+        let spill_bytes = spill.map(|spill| spill.bytes);
         let path = dir_of(&settings.run_dir, &settings.name);
         let slots = settings.size >> PAGE_SHIFT;
         let (pool, table) = match settings.target {
@@ -129,6 +158,11 @@ impl State {
     /// Whether the state is on a tmpfs that is never swapped.
     pub fn is_noswap(&self) -> bool {
         self.dir.is_some()
+    }
+
+    /// Ends without removing anything: somebody else takes over. The key stays, and the mount.
+    pub fn leave(mut self) {
+        std::mem::forget(self.dir.take());
     }
 
     /// Writes down which device this state belongs to, for whoever cleans up after a crash.

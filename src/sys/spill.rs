@@ -92,6 +92,13 @@ fn size(file: &File) -> io::Result<u64> {
     Ok(seek(file, SeekFrom::End(0))?)
 }
 
+/// Takes the lock of an open file if nobody else has it; whoever has it may take it again. The
+/// kernel lets go of a dead process's lock when its last transfer has ended, since that keeps the
+/// file open. Does not wait.
+pub fn is_free(file: &File) -> bool {
+    file.try_lock().is_ok()
+}
+
 impl Spill {
     /// Opens `path` for this process alone: a file by a lock, a device by the exclusive claim that
     /// mounts and swap areas take too (EBUSY if somebody has it). Around the page cache where the
@@ -99,15 +106,25 @@ impl Spill {
     pub fn open(path: &Path) -> io::Result<Self> {
         let kind = kind_of(path)?;
         let claim = if kind == Kind::Block { libc::O_EXCL } else { 0 };
+        let spill = Self::open_with(path, kind, claim)?;
+        match is_free(&spill.file) {
+            true => Ok(spill),
+            false => Err(io::Error::from_raw_os_error(libc::EBUSY)),
+        }
+    }
+
+    /// The same while another process has it open: takes neither lock nor claim.
+    pub fn open_beside(path: &Path) -> io::Result<Self> {
+        Self::open_with(path, kind_of(path)?, 0)
+    }
+
+    fn open_with(path: &Path, kind: Kind, claim: i32) -> io::Result<Self> {
         let open =
             |flags: i32| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
         let (file, direct) = match open(claim | libc::O_DIRECT) {
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => (open(claim)?, false),
             file => (file?, true),
         };
-        if file.try_lock().is_err() {
-            return Err(io::Error::from_raw_os_error(libc::EBUSY));
-        }
         let bytes = size(&file)?;
         Ok(Self { file, kind, direct, bytes })
     }
