@@ -50,6 +50,9 @@ enum Command {
     /// Say what this machine lacks for swap on ublk and how to fix it
     #[command(after_help = "Exit code 1 if any row says fail.")]
     Doctor(doctor::Doctor),
+    /// A server or standby of `run`
+    #[command(hide = true)]
+    Serve(run::Serve),
     /// mkswap and swapon for `run --swapon`: waits for the device's path on stdin
     #[command(hide = true)]
     SwaponHelper(run::SwaponHelper),
@@ -69,7 +72,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command) -> StartResult<ExitCode> {
     match command {
-        Command::Run(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Run(args) => args.execute(),
+        Command::Serve(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Up(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Down(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::List(args) => args.execute().map(|()| ExitCode::SUCCESS),

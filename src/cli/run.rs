@@ -5,15 +5,16 @@
 //! started before the service is set up; it waits on a pipe for the device's path and runs mkswap
 //! and swapon in its own process.
 
-use super::flags::RunFlags;
+use super::flags::{RunFlags, to_args};
 use super::{doctor, note, say, swap};
 use crate::config::{PRIORITY_DEFAULT, Settings, check};
+use crate::daemon::Role;
 use crate::error::{StartError, StartResult};
 use clap::Args;
 use std::io::{BufRead, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 #[derive(Args, Debug)]
 pub struct Run {
@@ -29,7 +30,7 @@ pub struct Run {
 
 impl Run {
     /// Serves until told to stop.
-    pub fn execute(&self) -> StartResult<()> {
+    pub fn execute(&self) -> StartResult<ExitCode> {
         let root = Path::new("/");
         let settings = check::settings(root, self.flags.keys(root, self.name.as_deref())?)?;
         if self.new_session {
@@ -46,12 +47,40 @@ impl Run {
                 let _ = writeln!(pipe, "{device}");
             }
         };
-        let served = crate::daemon::serve(&settings, &mut ready, &note);
+        let served = match settings.standby {
+            true => crate::daemon::run_parent(&settings, to_args(&settings), &mut ready, &note),
+            false => crate::daemon::serve(&settings, &mut ready, &note).map(|()| 0),
+        };
         if let Some(mut child) = helper {
             drop(child.stdin.take());
             let _ = child.wait();
         }
-        served.and(said)
+        let code = served?;
+        said.map(|()| ExitCode::from(code))
+    }
+}
+
+/// A server or standby, for the parent to start.
+#[derive(Args, Debug)]
+pub struct Serve {
+    #[arg(long)]
+    ticket: u64,
+    #[arg(long)]
+    heir: bool,
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    flags: RunFlags,
+}
+
+impl Serve {
+    /// Serves, or waits to.
+    pub fn execute(&self) -> StartResult<()> {
+        let root = Path::new("/");
+        let role = if self.heir { Role::Heir } else { Role::First };
+        let keys = self.flags.keys(root, self.name.as_deref())?;
+        let settings = check::settings(root, keys)?;
+        crate::daemon::serve_seated(&settings, role, self.ticket, &note)
     }
 }
 

@@ -93,6 +93,7 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     let spill = spill::of(&keys, target)?;
     let (size, pool) = sizes(root, &keys, target, staging, spill.as_ref())?;
     let swapon = keys.swapon.unwrap_or(false);
+    let unsafe_no_lock = keys.unsafe_no_lock.unwrap_or(false);
     if swapon && target == Target::Null {
         return Err(StartError::usage(
             "swapon: the null target stores nothing, so it cannot be swap",
@@ -133,7 +134,10 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
         swapon,
         priority: Some(priority),
         discard: keys.discard.unwrap_or(false),
-        unsafe_no_lock: keys.unsafe_no_lock.unwrap_or(false),
+        // What the null target stores is not worth it, and without locked memory there may be no
+        // place for the state.
+        standby: keys.standby.unwrap_or(target != Target::Null && !unsafe_no_lock),
+        unsafe_no_lock,
     })
 }
 

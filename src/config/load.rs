@@ -99,6 +99,8 @@ keys! {
     priority "priority": i16,
     /// swapon with discards.
     discard "discard": bool,
+    /// Keep a standby that takes over when the server dies.
+    standby "standby": bool,
     /// Development only: go on without locked memory.
     unsafe_no_lock "unsafe-no-lock": bool,
 }

@@ -21,7 +21,11 @@ pub struct Identity {
 impl Identity {
     /// This process.
     pub fn own() -> io::Result<Self> {
-        let pid = std::process::id();
+        Self::of(std::process::id())
+    }
+
+    /// The process that has this id now.
+    pub fn of(pid: u32) -> io::Result<Self> {
         Ok(Self { pid, began: began(pid)? })
     }
 }

@@ -163,7 +163,8 @@ impl IdleRing {
         let entry = opcode::UringCmd16::new(Fd(null.as_raw_fd()), 0).build();
         for _ in 0..self.depth {
             // SAFETY: the command has no pointer, and `null` is open until it is reaped below.
-            unsafe { self.ring.submission().push(&entry) }.expect("the ring has room for every tag");
+            unsafe { self.ring.submission().push(&entry) }
+                .expect("the ring has room for every tag");
         }
         let mut missing = usize::from(self.depth);
         while missing > 0 {

@@ -290,18 +290,26 @@ pub fn block_path(id: u32) -> PathBuf {
     PathBuf::from(format!("/dev/ublkb{id}"))
 }
 
+fn char_path(id: u32) -> PathBuf {
+    PathBuf::from(format!("/dev/ublkc{id}"))
+}
+
+/// Opens the char device through which queues are served: EBUSY while somebody else has it open.
+pub fn try_open_char_device(id: u32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(char_path(id))
+}
+
 /// Opens the char device through which queues are served, waiting a little for its node.
 pub fn open_char_device(id: u32) -> StartResult<File> {
-    let path = PathBuf::from(format!("/dev/ublkc{id}"));
     let deadline = Instant::now() + NODE_WAIT_MAX;
     loop {
-        match OpenOptions::new().read(true).write(true).open(&path) {
+        match try_open_char_device(id) {
             Ok(file) => return Ok(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err(e) => {
-                let what = format!("cannot open {} ({e})", path.display());
+                let what = format!("cannot open {} ({e})", char_path(id).display());
                 return Err(StartError::failure(what, "check that devtmpfs is mounted on /dev"));
             }
         }
