@@ -18,6 +18,7 @@ mod control;
 pub mod control_page;
 mod crew;
 mod device;
+mod format;
 mod gate;
 mod grower;
 mod hand;
@@ -60,12 +61,13 @@ use heir::{Heir, Inherited};
 use mover::Movement;
 use seat::Seat;
 use spill_file::SpillFile;
-use state::State;
 use std::io;
 
 pub use backing::{best as best_copy_mode, check_for_swap};
 pub use leftover::remove_leftover;
 pub use parent::run as run_parent;
+pub use standby::{Standby, format_of};
+pub use state::State;
 
 /// Tells the administrator something, on stderr. Only start-up and the control thread call this.
 type Tell<'a> = &'a (dyn Fn(&str) + Sync);
@@ -133,7 +135,7 @@ fn serve_as(
         }
         Some(seat) => {
             let inherited = if settings.target == Target::Swap {
-                Inherited::Pages(Box::new(State::attach(settings, queues, spill, locked)?))
+                Inherited::Pages(Box::new(State::attach(settings, queues, copy, spill, locked)?))
             } else {
                 Inherited::Nothing(Box::new(State::unshared(settings, queues, copy)?))
             };

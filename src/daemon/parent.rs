@@ -271,11 +271,12 @@ impl<'a> Parent<'a> {
             let ended = process.reap().unwrap_or(Ended::Unknown);
             let was_server = ticket == self.page.server() || ticket == self.last_server.0;
             if self.page.phase() != Phase::Serving {
-                // Nobody makes a standby before the service serves: this was the server, or the
-                // service ends anyway.
-                return Some(ended);
-            }
-            if was_server {
+                // Nobody makes a standby before the service serves, and a standby's end is no news
+                // when it does not any more.
+                if was_server || self.page.phase() == Phase::Starting {
+                    return Some(ended);
+                }
+            } else if was_server {
                 self.note_death(ended);
             } else {
                 self.failures = self.failures.saturating_add(1);

@@ -91,6 +91,12 @@ impl Staging {
         }
     }
 
+    /// Lets a page join the backlog that a slot named when the server before this one died.
+    pub fn adopt(&self, slot: SlotIndex, page: IoBuf, since: Instant) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.push_piece(Piece { pages: page, first: slot, since });
+    }
+
     /// Takes the first `count` pages out of a write's buffer, which is as long as before and free
     /// for the next request afterwards. `None`, and nothing changed: no room.
     #[inline]

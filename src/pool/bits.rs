@@ -44,6 +44,15 @@ impl SlabBits {
         word.store(bits & !bit, Ordering::Relaxed);
     }
 
+    /// Marks object `index` as used; false if it is already.
+    #[inline]
+    pub(super) fn claim(&self, index: usize) -> bool {
+        let (word, bit) = (&self.0[index / 64], 1 << (index % 64));
+        let bits = word.load(Ordering::Relaxed);
+        word.store(bits | bit, Ordering::Relaxed);
+        bits & bit == 0
+    }
+
     /// Whether object `index` is used.
     pub(super) fn is_used(&self, index: usize) -> bool {
         self.0[index / 64].load(Ordering::Relaxed) >> (index % 64) & 1 == 1

@@ -78,6 +78,11 @@ impl Class {
         Self(FITS[(len + OBJECT_HEADER_BYTES).div_ceil(Location::UNIT)])
     }
 
+    /// The class at a position among the classes.
+    pub(super) const fn from_index(index: u8) -> Option<Self> {
+        if (index as usize) < CLASSES { Some(Self(index)) } else { None }
+    }
+
     /// All classes, smallest first.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         (0..CLASSES as u8).map(Self)

@@ -5,9 +5,9 @@
 //!   entry names it, whoever holds the slot's lock may read it; it is freed once, by whoever took
 //!   it out of the slot.
 //! - *Nothing to lose.* Only object bytes are in the arena. Which objects are used, fullness groups
-//!   and free slabs are private memory, made at start and rebuildable from the slot table: an entry
-//!   gives location and length, and the length its size class. (An object of a larger class than
-//!   its length asks for shows by its neighbours; it is only ever made when no slab is free.)
+//!   and free slabs are private memory, made at start and rebuilt from the slot table after a crash
+//!   (`rebuild`). What an entry does not say about its object's slab, whether it is there and of
+//!   which class, is a byte in shared memory (`slab_map`).
 //! - *Residency.* Only slabs that are resident are free or used. A slab that is given back is taken
 //!   out of the free ones first, under the lock; the kernel gets its memory without the lock; only
 //!   then may growth ask for it again. Queue threads never meet a slab in between.
@@ -23,17 +23,21 @@ mod bits;
 mod breathe;
 mod class;
 mod compact;
+mod rebuild;
+mod slab_map;
 mod slabs;
 
 pub use compact::Emptying;
+pub use rebuild::{Follower, Refused};
 pub use slabs::PoolUsage;
 
 use crate::error::IoError;
 use crate::limits::{HUGE_BYTES, OBJECT_HEADER_BYTES, SLAB_BYTES};
-use crate::sys::map::Arena;
+use crate::sys::map::{Arena, Words};
 use crate::units::{Location, PAGE_SIZE, SlotIndex};
 use bits::SlabBits;
 use class::Class;
+use slab_map::SlabMap;
 use slabs::{Slabs, huge_index};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -53,17 +57,35 @@ pub struct Pool {
 impl Pool {
     /// A pool of free slabs, as many as are resident; what the arena holds is forgotten, and a tail
     /// shorter than a slab is not used. Allocates the bookkeeping, about 0.25 % of the arena.
-    pub fn new(arena: Arena) -> Self {
-        let count = arena.len() / SLAB_BYTES;
-        let bits = (0..count).map(|_| SlabBits::default()).collect();
-        let mut slabs = Slabs::new(count);
-        if let Some(there) = slabs.take_absent(arena.resident_at_start() / SLAB_BYTES) {
+    ///
+    /// `map`: [`Pool::map_words`] words that outlive this process as the arena does.
+    pub fn new(arena: Arena, map: Words) -> Self {
+        let pool = Self::attach(arena, map);
+        let resident = pool.arena.resident_at_start() / SLAB_BYTES;
+        let mut slabs = pool.slabs();
+        if let Some(there) = slabs.take_absent(resident) {
             slabs.add(there);
         }
-        let (free, there) = (AtomicU64::new(0), AtomicU64::new(0));
-        let pool = Self { arena, bits, slabs: Mutex::new(slabs), free, there };
-        pool.note_free(&pool.slabs());
+        pool.note_free(&slabs);
+        drop(slabs);
         pool
+    }
+
+    /// A pool over what another process may still be using: nothing is there until it is rebuilt
+    /// ([`Pool::adopt`]). Allocates as [`Pool::new`] does. Changes nothing. Panics if there are too
+    /// few words.
+    pub fn attach(arena: Arena, map: Words) -> Self {
+        let count = arena.len() / SLAB_BYTES;
+        assert!(map.len() >= Self::map_words(arena.len() as u64), "a byte for each slab");
+        let bits = (0..count).map(|_| SlabBits::default()).collect();
+        let slabs = Mutex::new(Slabs::new(count, SlabMap::new(map)));
+        let (free, there) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { arena, bits, slabs, free, there }
+    }
+
+    /// Words of the map of an arena of this size.
+    pub const fn map_words(arena_bytes: u64) -> usize {
+        SlabMap::words(arena_bytes as usize / SLAB_BYTES)
     }
 
     /// Bytes that the arena can grow to.

@@ -2,6 +2,7 @@
 
 use super::bits::{SlabBits, SlabSet};
 use super::class::{CLASSES, Class};
+use super::slab_map::{SlabMap, SlabNote};
 use crate::limits::SLAB_BYTES;
 use crate::units::Location;
 use std::ops::Range;
@@ -58,6 +59,7 @@ pub(super) struct Slabs {
     free: SlabSet,
     absent: SlabSet,
     usage: PoolUsage,
+    map: SlabMap,
 }
 
 /// Splits a location in the slab and the position in it.
@@ -76,17 +78,17 @@ pub(super) fn huge_index(at: Location) -> (usize, usize) {
 impl Slabs {
     /// Room for `count` slabs, of which none is there yet. Allocates everything that will be
     /// needed.
-    pub(super) fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize, map: SlabMap) -> Self {
         assert!(count < NONE as usize, "slab numbers have 32 bits");
         let slab = Slab { next: NONE, prev: NONE, used: 0, class: None, group: 0 };
         let slabs = vec![slab; count].into_boxed_slice();
         let (free, mut absent) = (SlabSet::empty(count), SlabSet::empty(count));
         (0..count).for_each(|slab| absent.put(slab));
         let bytes = size_of_val::<[Slab]>(&slabs) + 2 * free.bytes() + size_of::<Self>();
-        let bytes = bytes + count * size_of::<SlabBits>();
+        let bytes = bytes + count * (size_of::<SlabBits>() + size_of::<u8>());
         let usage = PoolUsage { bookkeeping_bytes: bytes as u64, ..PoolUsage::default() };
         let (heads, shares) = ([[NONE; GROUPS]; CLASSES], [Share::default(); CLASSES]);
-        Self { slabs, heads, shares, free, absent, usage }
+        Self { slabs, heads, shares, free, absent, usage, map }
     }
 
     /// Takes the lowest absent slabs in a row, at most `max`, to be made resident.
@@ -118,13 +120,17 @@ impl Slabs {
             self.free.take(first);
         }
         self.usage.slabs -= (last + 1 - first) as u64;
+        (first..=last).for_each(|slab| self.map.set(slab, SlabNote::Absent));
         Some(first..last + 1)
     }
 
     /// These are resident: free from now on.
     pub(super) fn add(&mut self, slabs: Range<usize>) {
         self.usage.slabs += slabs.len() as u64;
-        slabs.for_each(|slab| self.free.put(slab));
+        for slab in slabs {
+            self.map.set(slab, SlabNote::There);
+            self.free.put(slab);
+        }
     }
 
     /// Takes a free object of `class`, from the fullest slab that has one; failing that from a new
@@ -236,6 +242,7 @@ impl Slabs {
     fn open(&mut self, bits: &[SlabBits], class: Class) -> Option<usize> {
         let slab = self.free.take_first()?;
         bits[slab].clear();
+        self.map.set(slab, SlabNote::Of(class));
         self.slabs[slab] = Slab { next: NONE, prev: NONE, used: 0, class: Some(class), group: 0 };
         self.link(slab, class, 0);
         self.shares[class.index()].slabs += 1;
@@ -287,6 +294,34 @@ impl Slabs {
         }
     }
 
+    /// What outlives the process.
+    pub(super) const fn map(&self) -> &SlabMap {
+        &self.map
+    }
+
+    /// Counts a slab that is there in, after a rebuild has given it `used` objects of its class.
+    pub(super) fn adopt(&mut self, slab: usize) {
+        self.absent.take(slab);
+        self.usage.slabs += 1;
+        let Slab { used, class, .. } = self.slabs[slab];
+        let Some(class) = class else { return self.free.put(slab) };
+        self.usage.slabs_used += 1;
+        self.usage.objects += u64::from(used);
+        self.usage.object_bytes += u64::from(used) * class.bytes() as u64;
+        let share = &mut self.shares[class.index()];
+        share.slabs += 1;
+        share.used += u32::from(used);
+        self.link(slab, class, usize::from(used) * GROUPS / class.objects());
+    }
+
+    /// During a rebuild: the slab has `change` objects more, or fewer, of this class.
+    #[inline]
+    pub(super) fn recount(&mut self, slab: usize, class: Class, change: i8) {
+        let slab = &mut self.slabs[slab];
+        slab.used = slab.used.wrapping_add_signed(change.into());
+        slab.class = Some(class).filter(|_| slab.used > 0);
+    }
+
     /// Panics unless bits, counts, groups and totals agree.
     pub(super) fn check(&self, bits: &[SlabBits]) {
         let mut sum =
@@ -296,6 +331,11 @@ impl Slabs {
             let (free, absent) = (self.free.contains(i), self.absent.contains(i));
             assert!(!free || !absent, "slab {i}: free and absent");
             sum.slabs += u64::from(free || slab.class.is_some());
+            let note = self.map.get(i);
+            let told = slab
+                .class
+                .map_or(note != SlabNote::Absent || !free, |class| note == SlabNote::Of(class));
+            assert!(told, "slab {i}: {note:?} is written down");
             let Some(class) = slab.class else { continue };
             assert!(!free && !absent, "slab {i}: used, and free or absent");
             shares[class.index()].slabs += 1;

@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 fn pool(slabs: usize) -> Pool {
     let file = tempfile::tempfile().expect("temporary file");
     file.set_len((slabs * SLAB_BYTES) as u64).expect("size");
-    Pool::new(Arena::new(&file, slabs * SLAB_BYTES).expect("map"))
+    Pool::new(Arena::new(&file, slabs * SLAB_BYTES).expect("map"), map(slabs))
+}
+
+fn map(slabs: usize) -> Words {
+    Words::private(SlabMap::words(slabs)).expect("memory")
 }
 
 fn data(slot: u32, len: usize) -> Vec<u8> {
@@ -115,7 +119,7 @@ fn sparse_pool(slabs: usize, resident: usize) -> (Pool, std::fs::File) {
     let file = crate::sys::statefs::anonymous_file("pool", len as u64).expect("memfd");
     let mut arena = Arena::sparse(&file, len).expect("map");
     arena.prepare(resident * SLAB_BYTES).expect("memory");
-    (Pool::new(arena), file)
+    (Pool::new(arena, map(slabs)), file)
 }
 
 fn held(file: &std::fs::File) -> u64 {

@@ -38,6 +38,11 @@ pub trait Disk {
     /// A transfer that has ended, in any order. With `wait` it waits for one, but not for ever:
     /// `None` when none has ended for a second or so, and when none is under way.
     fn end(&mut self, wait: bool) -> Option<Ended>;
+
+    /// Whether transfers of a server before this one have surely ended. Does not wait.
+    fn is_ours(&mut self) -> bool {
+        true
+    }
 }
 
 const _: () = assert!(SPILL_DRAFTS < TRANSFERS, "the drafts, and a segment being read");
@@ -50,5 +55,9 @@ impl Disk for SpillRing {
     fn end(&mut self, wait: bool) -> Option<Ended> {
         let (number, buffer, result) = Self::end(self, wait)?;
         Some(Ended { token: Token(number), buffer, result })
+    }
+
+    fn is_ours(&mut self) -> bool {
+        Self::is_ours(self)
     }
 }

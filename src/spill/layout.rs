@@ -35,6 +35,9 @@ enum State {
     Leaving,
     /// Something in it cannot be read: of no use until no slot names anything in it.
     Damaged,
+    /// A server that died was writing it, and the transfer may still be under way: what is written
+    /// there now could be overwritten.
+    Doubtful,
 }
 
 /// Where a segment's summary is.
@@ -51,6 +54,21 @@ struct Info {
     state: State,
     summary_unit: u16,
     objects: u16,
+}
+
+impl Info {
+    /// What is written down about a segment.
+    fn of(segments: &Segments, index: usize) -> Self {
+        let begun = segments.sequence(index) > 0;
+        let summary = segments.summary(index);
+        let state = match summary {
+            Some(_) if segments.live_units(index) > 0 => State::Full,
+            None if begun => State::Doubtful,
+            _ => State::Free,
+        };
+        let Summary { unit, objects } = summary.unwrap_or(Summary { unit: 0, objects: 0 });
+        Self { state, summary_unit: unit as u16, objects: objects as u16 }
+    }
 }
 
 /// A segment to clean.
@@ -70,20 +88,38 @@ pub struct Layout {
     infos: Box<[Info]>,
     /// Segments known to be free.
     free: usize,
+    doubtful: usize,
     /// The segment that was taken last.
     cursor: usize,
     next_sequence: u64,
 }
 
 impl Layout {
-    /// All free; writes are numbered from `first_sequence` on, 1 for a new key. Allocates 6 bytes a
-    /// segment.
-    pub fn new(segments: &Segments, first_sequence: u64) -> Self {
-        let info = Info { state: State::Free, summary_unit: 0, objects: 0 };
+    /// What is written down about the segments: all free if they are new. After a crash, call it
+    /// when what slots name is counted. Allocates 6 bytes a segment.
+    pub fn new(segments: &Segments) -> Self {
         let count = segments.count();
-        let infos = vec![info; count].into_boxed_slice();
-        let cursor = count.saturating_sub(1);
-        Self { infos, free: count, cursor, next_sequence: first_sequence }
+        let infos: Box<[Info]> = (0..count).map(|index| Info::of(segments, index)).collect();
+        let is = |state| infos.iter().filter(|info| info.state == state).count();
+        let (free, doubtful) = (is(State::Free), is(State::Doubtful));
+        let latest = (0..count).max_by_key(|&index| segments.sequence(index));
+        let latest = latest.filter(|&index| segments.sequence(index) > 0);
+        let cursor = latest.unwrap_or(count.saturating_sub(1));
+        Self { infos, free, doubtful, cursor, next_sequence: segments.next_sequence() }
+    }
+
+    /// Whether segments lie idle because a server before this one may still be writing there.
+    pub const fn has_doubts(&self) -> bool {
+        self.doubtful > 0
+    }
+
+    /// It is not, for sure: those segments are free.
+    pub fn trust(&mut self) {
+        for info in self.infos.iter_mut().filter(|info| info.state == State::Doubtful) {
+            info.state = State::Free;
+            self.free += 1;
+        }
+        self.doubtful = 0;
     }
 
     /// Number of the next write. No number may ever be used twice with a key.
@@ -128,7 +164,7 @@ impl Layout {
     /// Makes the segments free of which no slot names anything any more.
     fn find_free(&mut self, segments: &Segments) {
         for (index, info) in self.infos.iter_mut().enumerate() {
-            let idle = !matches!(info.state, State::Free | State::Writing);
+            let idle = !matches!(info.state, State::Free | State::Writing | State::Doubtful);
             if idle && segments.live_units(index) == 0 {
                 info.state = State::Free;
                 self.free += 1;
@@ -139,7 +175,7 @@ impl Layout {
     /// A segment is on the disk, and slots are about to name `units` of it.
     pub fn written(&mut self, segments: &Segments, segment: u32, summary: Summary) {
         let Summary { unit, objects } = summary;
-        segments.fill(segment, unit);
+        segments.fill(segment, summary);
         let summary_unit = unit as u16;
         let objects = objects as u16;
         self.infos[segment as usize] = Info { state: State::Full, summary_unit, objects };

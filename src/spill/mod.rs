@@ -17,10 +17,12 @@
 //!   a block of a former write and another slot's object are all [`Broken`], never a wrong page.
 //! - *Bookkeeping.* [`Segments`] is what threads share: for each segment the number of its last
 //!   write and the size of what slots still name there. [`Layout`] is the writer's: which segments
-//!   are free. Live sizes are rebuilt from the slot table after a restart. What cannot be is the
-//!   key, [`Layout::next_sequence`], and for each segment the sequence number, where its summary
-//!   begins and how many records it has: whoever takes over needs these from the one before
-//!   (16 bytes a segment).
+//!   are free. Live sizes are rebuilt from the slot table after a crash. What cannot be is in
+//!   memory that outlives the process (`segments`): the key, the number of the next write, and for
+//!   each segment the number of its write, where its summary begins and how many records it has.
+//! - *Late writes.* A server's death does not end a transfer that it began. So a segment that it
+//!   was writing is not written again before the kernel has let go of its file
+//!   ([`Disk::is_ours`]).
 //! - *Stale readers.* A slot's entry names a place, not a write. Whoever reads a place notes the
 //!   segment's number with it, both under the slot's lock; if both are the same afterwards, the
 //!   segment was not written meanwhile, since an entry that names it keeps it from being reused.
@@ -36,6 +38,26 @@ pub use draft::{Draft, read_summary};
 pub use layout::{Layout, Summary, Victim};
 pub use seal::{Broken, Form, Identity, KEY_BYTES, Place, Seal, TAG_BYTES};
 pub use segments::{Segments, Span};
+
+use crate::sys::map::Words;
+
+impl Spill {
+    /// A spill that others shared before, from what is written down in `words`. `None` if there is
+    /// no key: it was wiped when its service ended. Allocates.
+    pub fn attach(words: Words, bytes: u64) -> Option<Self> {
+        let segments = Segments::attach(words, bytes);
+        let key = segments.key();
+        let seal = (*key != [0; KEY_BYTES]).then(|| Seal::new(&key))?;
+        Some(Self { seal, segments })
+    }
+
+    /// A new spill with this key, which is written down in `words`, all zero before. Allocates.
+    pub fn create(words: Words, bytes: u64, key: &[u8; KEY_BYTES]) -> Self {
+        let segments = Segments::attach(words, bytes);
+        segments.set_key(key);
+        Self { seal: Seal::new(key), segments }
+    }
+}
 
 /// What everybody needs who reads spilled pages.
 #[derive(Debug)]

@@ -1,20 +1,37 @@
-//! What all threads share about segments: a few atomics for each.
+//! What all threads share about segments, most of it in memory that outlives the process:
+//!
+//! | words | what |
+//! |---|---|
+//! | 0 | number of the next write: written before the number is used |
+//! | 1..5 | the key |
+//! | 8, 10, ... | number of a segment's last write that was begun |
+//! | 9, 11, ... | of its last write that ended well: low half of the number, records, summary's unit |
+//!
+//! A segment whose two words name different writes was begun and not finished: no slot names
+//! anything in it.
 
-use super::seal::{Identity, Place, TAG_BYTES, sealed_units};
-use crate::limits::{SEGMENT_BYTES, SPILL_BLOCK_BYTES};
+use super::layout::Summary;
+use super::seal::{Identity, KEY_BYTES, Place, TAG_BYTES, sealed_units};
+use crate::limits::{SEGMENT_BYTES, SEGMENT_OBJECTS_MAX, SPILL_BLOCK_BYTES};
+use crate::sys::map::Words;
 use crate::units::Location;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use zeroize::Zeroizing;
 
 /// Units of [`Location::UNIT`] in a segment.
 pub(super) const SEGMENT_UNITS: u64 = (SEGMENT_BYTES / Location::UNIT) as u64;
 
-#[derive(Debug, Default)]
-struct Cell {
-    /// Number of the last write that was begun; 0 for none.
-    sequence: AtomicU64,
-    /// Units of objects that slots name.
-    live: AtomicU32,
-}
+const NEXT: usize = 0;
+const KEY: usize = 1;
+const FIRST_CELL: usize = 8;
+const CELL_WORDS: usize = 2;
+
+/// Numbers of writes stay below this for any age of the machine; what is above was never written.
+const SEQUENCE_END: u64 = 1 << 48;
+/// How far the next number is from the highest one known if the word that says it is damaged.
+const SEQUENCE_LEAP: u64 = 1 << 32;
+
+const _: () = assert!(KEY + KEY_BYTES / size_of::<u64>() <= FIRST_CELL);
 
 /// Blocks to read for an object, and where in them it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,24 +49,63 @@ pub struct Span {
 /// The segments of a spill, as seen by whoever reads or frees what is in them.
 #[derive(Debug)]
 pub struct Segments {
-    cells: Box<[Cell]>,
+    /// Units of objects that slots name, for each segment.
+    live: Box<[AtomicU32]>,
+    words: Words,
 }
 
 impl Segments {
-    /// As many as fit in `bytes`, all free. Allocates 16 bytes a segment.
+    /// As many as fit in `bytes`, all free, for nobody to take over. Allocates; panics without
+    /// memory.
     pub fn new(bytes: u64) -> Self {
+        let words = Words::private(Self::words(bytes)).expect("memory for a few words");
+        Self::attach(words, bytes)
+    }
+
+    /// As many as fit in `bytes`, with what is written down about them in [`Segments::words`]
+    /// words, all zero for a new spill. What slots name in them is still to be counted
+    /// ([`Segments::adopt`]). Allocates 4 bytes a segment. Panics if there are too few words.
+    pub fn attach(words: Words, bytes: u64) -> Self {
+        assert!(words.len() >= Self::words(bytes), "two words for each segment");
         let count = bytes / SEGMENT_BYTES as u64;
-        Self { cells: (0..count).map(|_| Cell::default()).collect() }
+        Self { live: (0..count).map(|_| AtomicU32::new(0)).collect(), words }
+    }
+
+    /// Words for the segments of a spill of `bytes`.
+    pub const fn words(bytes: u64) -> usize {
+        FIRST_CELL + (bytes / SEGMENT_BYTES as u64) as usize * CELL_WORDS
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.cells.len()
+        self.live.len()
     }
 
     /// Bytes of memory that this takes.
     pub fn bookkeeping_bytes(&self) -> u64 {
-        size_of_val::<[Cell]>(&self.cells) as u64
+        (size_of_val::<[AtomicU32]>(&self.live) + self.words.len() * size_of::<u64>()) as u64
+    }
+
+    /// Writes the key down, where only whoever serves these segments sees it.
+    pub fn set_key(&self, key: &[u8; KEY_BYTES]) {
+        self.words.write(KEY, key);
+    }
+
+    /// The key; zeros if there is none, or it was wiped.
+    pub fn key(&self) -> Zeroizing<[u8; KEY_BYTES]> {
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        self.words.read(KEY, &mut *key);
+        key
+    }
+
+    #[inline]
+    fn begun(&self, segment: usize) -> u64 {
+        self.words[FIRST_CELL + segment * CELL_WORDS].load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn ended(&self, segment: usize) -> u64 {
+        self.words[FIRST_CELL + segment * CELL_WORDS + 1].load(Ordering::Acquire)
     }
 
     /// The segment that a place is in.
@@ -75,7 +131,7 @@ impl Segments {
     /// place. Panics outside the spill.
     #[inline]
     pub fn place(&self, at: Location) -> Place {
-        let sequence = self.cells[Self::index(at)].sequence.load(Ordering::Acquire);
+        let sequence = self.begun(Self::index(at));
         Place { sequence, unit: (at.units() % SEGMENT_UNITS) as u32 }
     }
 
@@ -93,18 +149,18 @@ impl Segments {
     pub fn dead(&self, at: Location, len: u16) {
         let units = sealed_units(len.into());
         // Release: whoever sees that nothing is left also sees that no slot names anything here.
-        let before = self.cells[Self::index(at)].live.fetch_sub(units, Ordering::Release);
+        let before = self.live[Self::index(at)].fetch_sub(units, Ordering::Release);
         debug_assert!(before >= units, "more freed than there was at {at:?}");
     }
 
     /// Units of objects in a segment that slots name.
     pub fn live_units(&self, segment: usize) -> u32 {
-        self.cells[segment].live.load(Ordering::Acquire)
+        self.live[segment].load(Ordering::Acquire)
     }
 
     /// Number of the last write of a segment that was begun.
     pub(super) fn sequence(&self, segment: usize) -> u64 {
-        self.cells[segment].sequence.load(Ordering::Acquire)
+        self.begun(segment)
     }
 
     /// The segment of a place.
@@ -117,14 +173,60 @@ impl Segments {
         sealed_units(len as usize)
     }
 
-    /// A write of the segment begins.
-    pub(super) fn begin(&self, segment: u32, sequence: u64) {
-        self.cells[segment as usize].sequence.store(sequence, Ordering::Release);
+    /// The number of the next write: higher than any that was ever used with this key.
+    pub(super) fn next_sequence(&self) -> u64 {
+        let sane = |&number: &u64| number < SEQUENCE_END;
+        let highest = (0..self.count()).map(|segment| self.begun(segment)).filter(sane).max();
+        let used = highest.unwrap_or(0);
+        match self.words[NEXT].load(Ordering::Acquire) {
+            next if next <= used || sane(&next) => next.max(used + 1),
+            _ => used + SEQUENCE_LEAP,
+        }
     }
 
-    /// Slots are about to name this much of the segment.
-    pub(super) fn fill(&self, segment: u32, units: u32) {
-        self.cells[segment as usize].live.store(units, Ordering::Release);
+    /// A write of the segment begins, numbered `sequence`, which is never used again, whatever
+    /// happens now.
+    pub(super) fn begin(&self, segment: u32, sequence: u64) {
+        self.words[NEXT].store(sequence + 1, Ordering::Release);
+        let cell = FIRST_CELL + segment as usize * CELL_WORDS;
+        self.words[cell].store(sequence, Ordering::Release);
+    }
+
+    /// A segment is on the disk as it was begun last, and slots are about to name everything in it.
+    pub(super) fn fill(&self, segment: u32, summary: Summary) {
+        let segment = segment as usize;
+        let ended = u64::from(summary.unit) << 48
+            | (summary.objects as u64 & 0xffff) << 32
+            | self.begun(segment) & u64::from(u32::MAX);
+        self.words[FIRST_CELL + segment * CELL_WORDS + 1].store(ended, Ordering::Release);
+        self.live[segment].store(summary.unit, Ordering::Release);
+    }
+
+    /// Where the summary of a segment is; `None` if its last write did not end, or nothing was ever
+    /// written there.
+    pub(super) fn summary(&self, segment: usize) -> Option<Summary> {
+        let (begun, ended) = (self.begun(segment), self.ended(segment));
+        let unit = (ended >> 48) as u32;
+        let objects = (ended >> 32 & 0xffff) as usize;
+        let whole = (1..SEQUENCE_END).contains(&begun) && begun as u32 == ended as u32;
+        let fits = objects <= SEGMENT_OBJECTS_MAX && u64::from(unit) <= SEGMENT_UNITS;
+        (whole && fits).then_some(Summary { unit, objects })
+    }
+
+    /// Counts an object in that a slot names, for whoever goes over the table after a crash. False
+    /// if it cannot be: no such place, or nothing was written there.
+    pub fn adopt(&self, at: Location, len: u16) -> bool {
+        if !self.contains(at, len) {
+            return false;
+        }
+        let (segment, units) = (Self::index(at), sealed_units(len.into()));
+        let Some(Summary { unit: end, .. }) = self.summary(segment) else { return false };
+        let live = self.live[segment].load(Ordering::Relaxed) + units;
+        let inside = self.place(at).unit + units <= end && live <= end;
+        if inside {
+            self.live[segment].store(live, Ordering::Relaxed);
+        }
+        inside
     }
 }
 

@@ -32,7 +32,7 @@ struct Filled {
 
 fn filled(lengths: &[u16]) -> Filled {
     let (seal, segments) = (seal(), Segments::new(64 * SEGMENT_BYTES as u64));
-    let mut layout = Layout::new(&segments, 100);
+    let mut layout = Layout::new(&segments);
     let (segment, sequence) =
         (0..5).filter_map(|_| layout.take(&segments, false)).last().expect("free");
     let mut draft = Draft::new(buffer());
@@ -159,8 +159,13 @@ fn a_draft_takes_what_fits_and_no_more_objects_than_its_summary_has_room_for() {
 #[test]
 fn a_segment_is_free_when_no_slot_names_anything_in_it_and_not_before() {
     let filled = filled(&[500, 600]);
-    let mut layout = Layout::new(&filled.segments, 1000);
-    for _ in 0..64 - SPILL_RESERVE {
+    // What somebody else finds: one is written, four were begun.
+    let mut layout = Layout::new(&filled.segments);
+    assert!(layout.has_doubts());
+    assert_eq!((layout.free(), layout.next_sequence()), (64 - 5, 6));
+    layout.trust();
+    assert!(!layout.has_doubts());
+    for _ in 0..63 - SPILL_RESERVE {
         let (segment, _) = layout.take(&filled.segments, false).expect("free");
         layout.written(&filled.segments, segment, filled.victim.summary);
     }
@@ -174,14 +179,14 @@ fn a_segment_is_free_when_no_slot_names_anything_in_it_and_not_before() {
     assert_eq!(layout.take(&filled.segments, false), None, "one object is alive");
     filled.segments.dead(second, b.len);
     let (segment, sequence) = layout.take(&filled.segments, false).expect("free again");
-    assert!(sequence > 1000 + 60);
+    assert!(sequence > 5 + 60);
     assert!(segment == 4 || reserve.contains(&segment), "in a circle");
 }
 
 #[test]
 fn the_victim_is_old_and_empty_and_never_one_that_is_nearly_full() {
     let segments = Segments::new(64 * SEGMENT_BYTES as u64);
-    let mut layout = Layout::new(&segments, 1);
+    let mut layout = Layout::new(&segments);
     let units = (SEGMENT_BYTES / 16) as u32 - 100;
     let summary = Summary { unit: units, objects: 9 };
     let free_eighths = |segment: u32, shares: u32| {
@@ -208,4 +213,62 @@ fn the_victim_is_old_and_empty_and_never_one_that_is_nearly_full() {
     layout.stays(12);
     layout.stays(3);
     assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(12), "damaged stays damaged");
+}
+
+#[test]
+fn a_number_is_never_used_again_whatever_becomes_of_the_writer() {
+    let bytes = 64 * SEGMENT_BYTES as u64;
+    let file = tempfile::tempfile().expect("file");
+    file.set_len(Segments::words(bytes) as u64 * 8).expect("size");
+    let words = || Words::new(&file, Segments::words(bytes)).expect("map");
+    let mut used = 0;
+    // What happens to the word with the next number between two writers.
+    for damage in [None, None, Some(0), Some(u64::MAX), None, Some(3), None] {
+        let segments = Segments::attach(words(), bytes);
+        let mut layout = Layout::new(&segments);
+        layout.trust();
+        for _ in 0..90 {
+            let (segment, sequence) = layout.take(&segments, true).expect("free");
+            assert!(sequence > used, "{sequence} after {used}");
+            used = sequence;
+            layout.dropped(segment);
+        }
+        if let Some(value) = damage {
+            words()[0].store(value, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn only_what_was_written_can_be_adopted() {
+    let filled = filled(&[500, 600]);
+    let Filled { segments, objects, .. } = &filled;
+    let (first, a) = objects[0];
+    objects.iter().for_each(|(at, record)| segments.dead(*at, record.len));
+    assert!(segments.adopt(first, a.len), "as it was");
+    assert!(!segments.adopt(first, 4096), "reaches into the summary");
+    assert!(!segments.adopt(Segments::location(3, 0), 10), "begun, never written");
+    assert!(!segments.adopt(Segments::location(60, 0), 10), "never begun");
+    assert!(!segments.adopt(Segments::location(64, 0), 10), "outside");
+    assert!(segments.adopt(objects[1].0, 600));
+    assert!(!segments.adopt(first, a.len), "more than there is");
+    assert_eq!(segments.live_units(4), a.units() + objects[1].1.units());
+}
+
+#[test]
+fn a_key_is_found_until_it_is_wiped() {
+    let bytes = 64 * SEGMENT_BYTES as u64;
+    let file = tempfile::tempfile().expect("file");
+    file.set_len(Segments::words(bytes) as u64 * 8).expect("size");
+    let words = || Words::new(&file, Segments::words(bytes)).expect("map");
+    assert!(Spill::attach(words(), bytes).is_none(), "nobody made one");
+    let made = Spill::create(words(), bytes, &[7; KEY_BYTES]);
+    let found = Spill::attach(words(), bytes).expect("a key");
+    let (place, whose) =
+        (Place { sequence: 3, unit: 8 }, Identity { slot: SlotIndex(5), form: Form(1), len: 4 });
+    let mut sealed = [0; 4 + TAG_BYTES];
+    made.seal.seal(place, whose, b"page", &mut sealed);
+    assert_eq!(found.seal.open(place, whose, &mut sealed), Ok(b"page".as_slice()));
+    made.segments.set_key(&[0; KEY_BYTES]);
+    assert!(Spill::attach(words(), bytes).is_none(), "wiped");
 }

@@ -125,6 +125,8 @@ counters! {
     slots_staged,
     /// Change in the number of spilled slots.
     slots_spilled,
+    /// Change in the number of slots whose pages were lost: found damaged after a crash.
+    slots_poisoned,
     /// Change in the bytes of page data held in the pool, without headers and rounding.
     stored_bytes,
     /// Pages compressed again, to smaller objects.

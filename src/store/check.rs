@@ -23,6 +23,8 @@ pub struct CheckReport {
     pub slots_staged: u64,
     /// Spilled slots.
     pub slots_spilled: u64,
+    /// Slots whose pages are lost.
+    pub slots_poisoned: u64,
     /// Bytes of page data in the pool, without headers and rounding.
     pub stored_bytes: u64,
     /// Bytes of page data in the spill, without seals and rounding.
@@ -75,6 +77,7 @@ impl Store {
                     report.slots_spilled += 1;
                     report.spilled_bytes += u64::from(len);
                 }
+                Entry::Poisoned => report.slots_poisoned += 1,
                 Entry::Unknown => return Err(format!("slot {index}: unknown kind of entry")),
             }
         }

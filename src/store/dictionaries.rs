@@ -10,6 +10,7 @@
 //! has not; then it waits for the moment of that look.
 
 use super::Store;
+use super::memory::Notes;
 use crate::codec::Dictionary;
 use crate::stats::QueueStats;
 use crate::units::DictionaryVersion;
@@ -17,7 +18,7 @@ use crossbeam::utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-const VERSIONS: usize = DictionaryVersion::MAX as usize;
+pub(super) const VERSIONS: usize = DictionaryVersion::MAX as usize;
 
 /// A dictionary with the number of its installation, which is never used twice.
 #[derive(Debug)]
@@ -87,6 +88,33 @@ impl Dictionaries {
         std::array::from_fn(|i| self.versions[i].objects.load(Ordering::Acquire))
     }
 
+    /// Brings a version to what is written down about it, or to nothing if that cannot be read, and
+    /// returns its bytes of memory if it is new here. For the only user. Allocates, but for nothing
+    /// new.
+    pub(super) fn load(&mut self, notes: &Notes, index: usize) -> u64 {
+        let place = self.versions[index].installed.get_mut();
+        let place = place.unwrap_or_else(PoisonError::into_inner);
+        let id = notes.id_of(index);
+        if place.as_ref().is_some_and(|installed| installed.id == id) {
+            return 0;
+        }
+        let dictionary = notes.dictionary(index).and_then(Dictionary::from_bytes);
+        *place = dictionary.map(|dictionary| Installed { id, dictionary });
+        place.as_ref().map_or(0, |installed| installed.dictionary.memory_bytes() as u64)
+    }
+
+    /// Makes the latest dictionary that there is the one of new objects, and counts from nothing.
+    pub(super) fn restart(&mut self) {
+        let mut latest = 0;
+        for (index, version) in self.versions.iter_mut().enumerate() {
+            *version.objects.get_mut() = 0;
+            let place = version.installed.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let id = place.as_ref().map_or(0, |installed| installed.id);
+            latest = latest.max(if id > 0 { id << 2 | (index as u64 + 1) } else { 0 });
+        }
+        *self.current.get_mut() = latest;
+    }
+
     fn with_all<T>(&self, look: impl Fn(&Installed) -> T) -> impl Iterator<Item = T> {
         let pins = (1..=DictionaryVersion::MAX).map(|v| self.pin(DictionaryVersion::new(v)));
         pins.flatten().filter_map(move |pin| pin.as_ref().map(&look))
@@ -111,6 +139,10 @@ impl Store {
                 continue;
             }
             let id = (seen >> 2) + 1;
+            // Written down before any object can be made with it.
+            if !self.notes.publish(number as usize - 1, id, dictionary.bytes()) {
+                return None;
+            }
             *place = Some(Installed { id, dictionary });
             drop(place);
             all.current.store(id << 2 | number, Ordering::Release);
@@ -132,6 +164,9 @@ impl Store {
             // Again, now that nobody can count one in.
             let unused = version.objects.load(Ordering::Acquire) == 0;
             let old = if unused { place.take() } else { None };
+            if old.is_some() {
+                self.notes.withdraw(i);
+            }
             drop(place);
             retired += u32::from(old.is_some());
         }

@@ -6,7 +6,7 @@
 //!
 //! Order of a change: make the new object, publish the slot entry with one store, unlock, free the
 //! old object. A crash between any two steps leaves the slot old or new, and at worst an object
-//! that no entry names, which a rebuild of the pool from the table does not see.
+//! that no entry names, which a rebuild from the table (`recover`) does not see.
 //!
 //! No call here allocates, logs, waits for I/O or panics because of what was written or read; all
 //! of them may be called from any thread, each with its own [`Stream`](crate::codec::Stream) and
@@ -20,8 +20,10 @@ mod check;
 mod compact;
 mod dictionaries;
 mod discard;
+mod memory;
 mod read;
 mod recompress;
+mod recover;
 mod spill_writer;
 mod spilled;
 mod stage;
@@ -30,8 +32,10 @@ mod write;
 
 pub use check::CheckReport;
 pub use compact::Moved;
+pub use memory::StoreMemory;
 pub use read::ReadFrom;
 pub use recompress::{Recompressed, Recompressor};
+pub use recover::{Rebuilt, Recovery};
 pub use spill_writer::{Added, Cleaned, Collected, SpillWriter};
 pub use spilled::{Opened, Sought};
 pub use train::Trainer;
@@ -45,6 +49,7 @@ use crate::table::{Entry, SlotTable, Touch};
 use crate::units::{DictionaryVersion, PAGE_SIZE, SlotIndex};
 use crossbeam::utils::CachePadded;
 use dictionaries::Dictionaries;
+use memory::Notes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -73,18 +78,37 @@ pub struct Store {
     staged: CachePadded<AtomicU64>,
     /// The clock that touches are stamped with. Nobody writes near it, so that reading it is free.
     tick: CachePadded<AtomicU8>,
+    /// What else outlives the process.
+    notes: Notes,
     /// Where objects go that leave the pool.
     spill: Option<Spill>,
 }
 
 impl Store {
-    /// A store of empty slots, one for each word. `table` must be zero: for words that a former
-    /// process left there will be an adopting constructor. Allocates the pool's bookkeeping.
+    /// A store of empty slots, one for each word, which must be zero, that nobody will take over.
+    /// Allocates the pool's bookkeeping; panics without memory for a few words.
     pub fn new(table: Words, arena: Arena, codec: StoreCodec) -> Self {
-        let (table, pool) = (SlotTable::new(table), Pool::new(arena));
+        Self::create(StoreMemory::private(table, arena), codec)
+    }
+
+    /// A store of empty slots in new memory, all zero, that somebody may take over.
+    pub fn create(memory: StoreMemory, codec: StoreCodec) -> Self {
+        let StoreMemory { table, arena, slabs, notes } = memory;
+        Self::over(table, Pool::new(arena, slabs), notes, codec)
+    }
+
+    /// A store over memory that another process may still be using: for [`Store::recovery`], which
+    /// says when it can be used. Changes nothing.
+    pub fn attach(memory: StoreMemory, codec: StoreCodec) -> Self {
+        let StoreMemory { table, arena, slabs, notes } = memory;
+        Self::over(table, Pool::attach(arena, slabs), notes, codec)
+    }
+
+    fn over(table: Words, pool: Pool, notes: Words, codec: StoreCodec) -> Self {
         let (staged, tick) = (CachePadded::default(), CachePadded::default());
+        let (table, notes) = (SlotTable::new(table), Notes::new(notes));
         let dictionaries = Dictionaries::default();
-        Self { table, pool, codec, dictionaries, buffers: None, staged, tick, spill: None }
+        Self { table, pool, codec, dictionaries, buffers: None, staged, tick, notes, spill: None }
     }
 
     /// The same, able to stage pages that lie in these buffers.
@@ -119,7 +143,8 @@ impl Store {
 
     /// Moves the coarse clock on by one. For one background thread, at regular intervals.
     pub fn advance_tick(&self) {
-        self.tick.fetch_add(1, Ordering::Relaxed);
+        let before = self.tick.fetch_add(1, Ordering::Relaxed);
+        self.notes.set_tick(before.wrapping_add(1));
     }
 
     /// What the slot holds and when it was touched, without its lock: for whoever goes over the
@@ -185,7 +210,7 @@ impl Store {
                 self.spill.iter().for_each(|spill| spill.segments.dead(at, len));
                 self.dictionaries.release(old.made_with());
             }
-            Entry::Empty | Entry::Same(_) | Entry::Unknown => {}
+            Entry::Empty | Entry::Same(_) | Entry::Poisoned | Entry::Unknown => {}
         }
     }
 }
@@ -226,6 +251,7 @@ fn count_slot(entry: Entry, stats: &QueueStats, change: impl Fn(&Counter, u64)) 
             change(&stats.slots_spilled, 1);
             change(&stats.spilled_bytes, len.into());
         }
+        Entry::Poisoned => change(&stats.slots_poisoned, 1),
         Entry::Empty | Entry::Unknown => {}
     }
 }

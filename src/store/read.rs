@@ -97,7 +97,7 @@ impl Store {
                 copied.map(|()| ReadFrom::Staged).ok_or(IoError::Corrupt)
             }
             Entry::Spilled { form, at, len } => self.seek(form, at, len),
-            Entry::Unknown => Err(IoError::Corrupt),
+            Entry::Poisoned | Entry::Unknown => Err(IoError::Corrupt),
         };
         if result.is_err() {
             stats.read_corrupt_pages.add(1);

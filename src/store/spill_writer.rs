@@ -124,8 +124,7 @@ impl<D: Disk> SpillWriter<D> {
     /// Runs of segment size that a writer works with.
     pub const BUFFERS: usize = SPILL_DRAFTS + 1;
 
-    /// A writer for `store`'s spill, of which nothing is used yet. Allocates everything that it
-    /// will need. Panics unless there are [`SpillWriter::BUFFERS`] buffers of a segment each.
+    /// A writer for `store`'s spill, new or rebuilt. Allocates everything that it will need. Panics unless there are [`SpillWriter::BUFFERS`] buffers of a segment each.
     pub fn new(store: &Store, disk: D, mut buffers: Vec<IoBuf>) -> Self {
         assert_eq!(buffers.len(), Self::BUFFERS);
         let read_buffer = buffers.pop();
@@ -138,7 +137,7 @@ impl<D: Disk> SpillWriter<D> {
         };
         Self {
             disk,
-            layout: Layout::new(&of(store).segments, 1),
+            layout: Layout::new(&of(store).segments),
             idle: buffers.into_iter().enumerate().map(work).collect(),
             open: None,
             under_way: [const { None }; SPILL_DRAFTS],
@@ -227,6 +226,9 @@ impl<D: Disk> SpillWriter<D> {
         }
         self.flush(store, stats);
         let mut work = self.idle.pop().ok_or(Added::Busy)?;
+        if self.layout.has_doubts() && self.disk.is_ours() {
+            self.layout.trust();
+        }
         let Some((segment, sequence)) = self.layout.take(&of(store).segments, cleaning) else {
             self.idle.push(work);
             return Err(Added::NoSegment);

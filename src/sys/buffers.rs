@@ -63,6 +63,15 @@ impl BufferArea {
         None
     }
 
+    /// Takes the page at `at`, of which somebody wrote down that it is in use; `None` if there is no
+    /// such page, or somebody has it already.
+    pub fn claim(self: &Arc<Self>, at: BufferPage) -> Option<IoBuf> {
+        let word = self.owned.get((at.0 / CHUNK_PAGES) as usize)?;
+        let bit = mask(at.0 % CHUNK_PAGES, 1);
+        let before = word.fetch_or(bit, Ordering::Acquire);
+        (before & bit == 0).then(|| IoBuf { area: Arc::clone(self), first: at.0, pages: 1 })
+    }
+
     /// Pages that nobody owns.
     pub fn free_pages(&self) -> u64 {
         self.owned.iter().map(|w| u64::from(w.load(Ordering::Relaxed).count_zeros())).sum()
@@ -246,6 +255,17 @@ mod tests {
         assert!(area.take(55, Search::Low).is_none());
         drop(front);
         assert!(area.take(64, Search::Low).is_some());
+    }
+
+    #[test]
+    fn a_page_is_claimed_once() {
+        let area = area(2);
+        let page = area.claim(BufferPage(70)).expect("free");
+        assert_eq!((page.first_page(), page.pages()), (BufferPage(70), 1));
+        assert!(area.claim(BufferPage(70)).is_none() && area.claim(BufferPage(128)).is_none());
+        assert_eq!(area.take(64, Search::High).map(|run| run.first_page()), Some(BufferPage(0)));
+        drop(page);
+        assert!(area.claim(BufferPage(70)).is_some());
     }
 
     #[test]

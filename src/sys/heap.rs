@@ -50,12 +50,12 @@ pub fn settle() {
     }
 }
 
-/// Makes `bytes` of heap resident that are free, so that later allocations need nothing from the
-/// kernel. After [`settle`], which keeps them.
+/// Takes `bytes` and gives them back to the heap, which keeps them ([`settle`]): later ones up to
+/// that size then ask the kernel for nothing.
 pub fn reserve(bytes: usize) {
-    const PIECE: usize = 64 << 10;
-    let pieces: Vec<Vec<u8>> = (0..bytes.div_ceil(PIECE)).map(|_| vec![1; PIECE]).collect();
-    drop(std::hint::black_box(pieces));
+    const PART: usize = APART_BYTES as usize / 2;
+    let parts: Vec<Vec<u8>> = (0..bytes.div_ceil(PART)).map(|_| vec![1; PART]).collect();
+    drop(std::hint::black_box(parts));
 }
 
 /// The allocator to install with `#[global_allocator]`.

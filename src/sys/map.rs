@@ -6,11 +6,11 @@
 //! bytes when is the pool's and the slot lock's business; a violation gives wrong bytes (which the
 //! object header and the decoder catch), not a wild access, since every range is checked.
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Maps the first `len` bytes of `file`, shared, every page present when this returns. Blocks while
@@ -167,6 +167,34 @@ impl Words {
     pub fn new(file: &File, count: usize) -> io::Result<Self> {
         Ok(Self { map: map_populated(file, count * size_of::<AtomicU64>())? })
     }
+
+    /// `count` words, all zero, that end with this process: for state that nobody will take over.
+    pub fn private(count: usize) -> io::Result<Self> {
+        Ok(Self { map: MmapMut::map_anon(count.max(1) * size_of::<AtomicU64>())?.into() })
+    }
+
+    /// A checksum of some words: tells a record that was written to its end from one that was not.
+    /// Panics outside.
+    pub fn sum(&self, words: Range<usize>) -> u64 {
+        checksum(self[words].iter().map(|word| word.load(Ordering::Relaxed)))
+    }
+
+    /// Writes bytes to words from `first` on, the last one filled up with zeros. Panics outside.
+    pub fn write(&self, first: usize, bytes: &[u8]) {
+        for (word, part) in self[first..].iter().zip(bytes.chunks(size_of::<u64>())) {
+            let mut whole = [0; size_of::<u64>()];
+            whole[..part.len()].copy_from_slice(part);
+            word.store(u64::from_le_bytes(whole), Ordering::Relaxed);
+        }
+    }
+
+    /// Reads what [`Words::write`] wrote. Panics outside.
+    pub fn read(&self, first: usize, bytes: &mut [u8]) {
+        for (word, part) in self[first..].iter().zip(bytes.chunks_mut(size_of::<u64>())) {
+            let whole = word.load(Ordering::Relaxed).to_le_bytes();
+            part.copy_from_slice(&whole[..part.len()]);
+        }
+    }
 }
 
 impl Deref for Words {
@@ -179,6 +207,17 @@ impl Deref for Words {
         // and is only ever accessed through atomics.
         unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast(), count) }
     }
+}
+
+/// A 64-bit checksum against accidents, not against malice (FNV-1a by words, with a last mix).
+pub fn checksum(words: impl IntoIterator<Item = u64>) -> u64 {
+    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let sum = words.into_iter().fold(BASIS, |sum, word| {
+        let mixed = (sum ^ word).wrapping_mul(PRIME);
+        mixed ^ mixed >> 29
+    });
+    sum ^ sum >> 32
 }
 
 #[cfg(test)]
@@ -225,5 +264,21 @@ mod tests {
     #[should_panic(expected = "outside the arena")]
     fn arena_refuses_a_range_outside() {
         Arena::new(&file(4096), 4096).expect("map").copy_in(4095, &[1, 2]);
+    }
+
+    #[test]
+    fn words_give_bytes_back_and_their_sum_tells_changes() {
+        let words = Words::private(8).expect("memory");
+        words.write(2, b"eleven bytes"[..11].as_ref());
+        let (mut back, sum) = ([0; 11], words.sum(0..8));
+        words.read(2, &mut back);
+        assert_eq!(&back, b"eleven byte");
+        for bit in 0..512 {
+            let flip = 1 << (bit % 64);
+            words[bit / 64].fetch_xor(flip, Ordering::Relaxed);
+            assert_ne!(words.sum(0..8), sum, "bit {bit}");
+            words[bit / 64].fetch_xor(flip, Ordering::Relaxed);
+        }
+        assert_eq!(words.sum(0..8), sum);
     }
 }

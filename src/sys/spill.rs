@@ -99,6 +99,14 @@ pub fn is_free(file: &File) -> bool {
     file.try_lock().is_ok()
 }
 
+/// What names an open file whatever path leads to it: device and inode, or a block device's own
+/// number and 0.
+pub fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let metadata = file.metadata()?;
+    let block = metadata.file_type().is_block_device();
+    Ok(if block { (metadata.rdev(), 0) } else { (metadata.dev(), metadata.ino()) })
+}
+
 impl Spill {
     /// Opens `path` for this process alone: a file by a lock, a device by the exclusive claim that
     /// mounts and swap areas take too (EBUSY if somebody has it). Around the page cache where the

@@ -6,6 +6,7 @@
 
 use super::buffers::IoBuf;
 use super::file_op::{FileOp, Transfer};
+use super::spill::is_free;
 use io_uring::IoUring;
 use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use std::fs::File;
@@ -38,6 +39,7 @@ struct UnderWay {
 /// still with the kernel, so that nobody else gets them.
 pub struct SpillRing {
     ring: IoUring,
+    file: File,
     under_way: [Option<UnderWay>; TRANSFERS],
     /// The ring itself failed: what is under way never ends.
     broken: Option<i32>,
@@ -54,7 +56,14 @@ impl SpillRing {
     pub fn new(file: &File) -> io::Result<Self> {
         let ring = IoUring::builder().dontfork().build(TRANSFERS as u32)?;
         ring.submitter().register_files(&[file.as_raw_fd()])?;
-        Ok(Self { ring, under_way: [const { None }; TRANSFERS], broken: None })
+        let file = file.try_clone()?;
+        Ok(Self { ring, file, under_way: [const { None }; TRANSFERS], broken: None })
+    }
+
+    /// Whether the file is ours alone: transfers of a server that died keep it open, and so its
+    /// lock, until they have ended. Does not wait.
+    pub fn is_ours(&self) -> bool {
+        is_free(&self.file)
     }
 
     /// Begins a transfer of the first `len` bytes of `buffer` from or to byte `at` of the file.

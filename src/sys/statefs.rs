@@ -4,6 +4,7 @@
 //! so the state outlives the server and is never swapped to the server. Mode 0700: it holds other
 //! people's memory.
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -67,6 +68,36 @@ impl StateDir {
     /// Leaves the directory as it is, for others.
     pub fn leave(self) {
         std::mem::forget(self);
+    }
+
+    /// A file of `len` bytes that goes with the last process that has it: for what nobody else is
+    /// to find.
+    pub fn scratch(dir: &Path, len: u64) -> io::Result<File> {
+        let fd = rustix::fs::open(
+            dir,
+            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::RUSR | Mode::WUSR,
+        )?;
+        let file = File::from(fd);
+        file.set_len(len)?;
+        Ok(file)
+    }
+
+    /// Opens a file that a server made, which must have `len` bytes.
+    pub fn existing(dir: &Path, name: &str, len: u64) -> io::Result<File> {
+        let file = OpenOptions::new().read(true).write(true).open(dir.join(name))?;
+        match file.metadata()?.len() {
+            found if found == len => Ok(file),
+            found => {
+                let what = format!("{name} has {found} bytes, not {len}");
+                Err(io::Error::new(io::ErrorKind::InvalidData, what))
+            }
+        }
+    }
+
+    /// The directory of a service whose server is dead, mounted already, for whoever serves it now.
+    pub fn adopt(path: &Path) -> Self {
+        Self { path: path.to_owned() }
     }
 
     /// Where the directory is.

@@ -30,6 +30,7 @@ const SPILL_LZ4: u64 = 6;
 const ZSTD: u64 = 7;
 const SPILL_ZSTD: u64 = 8;
 const SPILL_HUGE: u64 = 9;
+const POISONED: u64 = 10;
 
 /// The lock bit of an entry.
 pub(super) const LOCK: u64 = 1 << 4;
@@ -105,7 +106,9 @@ pub enum Entry {
         /// Bytes of its data, 1 to 4096, without the seal.
         len: u16,
     },
-    /// A kind that this version does not know: a damaged table, or one of a newer version.
+    /// A page that a rebuild found to be lost: reads as an I/O error until it is written again.
+    Poisoned,
+    /// A word that nobody published: a damaged table, or one of a newer version.
     Unknown,
 }
 
@@ -174,6 +177,7 @@ impl Entry {
                 };
                 object(kind, at, len, version)
             }
+            Self::Poisoned => POISONED,
             Self::Unknown => panic!("an unknown entry cannot be stored"),
         }
     }
@@ -196,7 +200,22 @@ impl Entry {
             SPILL_LZ4 => spilled(SpillForm::Lz4),
             SPILL_ZSTD => spilled(SpillForm::Zstd(version())),
             SPILL_HUGE => spilled(SpillForm::Huge),
+            POISONED => Self::Poisoned,
             _ => Self::Unknown,
+        }
+    }
+
+    /// The entry in a table word, if that is exactly what its publication left, locked or not;
+    /// anything else is [`Entry::Unknown`].
+    pub(super) fn unpack_exactly(raw: u64) -> Self {
+        let entry = Self::unpack(raw);
+        let low = LOCK | TOUCH_MASK;
+        match entry {
+            Self::Unknown => entry,
+            // Empty slots have no touch.
+            Self::Empty if raw & !LOCK != 0 => Self::Unknown,
+            _ if entry.pack() | raw & low != raw => Self::Unknown,
+            _ => entry,
         }
     }
 
@@ -276,7 +295,8 @@ mod tests {
             ];
             let spilled = [SpillForm::Lz4, SpillForm::Zstd(version), SpillForm::Huge]
                 .map(|form| Entry::Spilled { form, at, len });
-            for entry in packed.into_iter().chain(spilled).chain([staged]) {
+            for entry in packed.into_iter().chain(spilled).chain([staged, Entry::Poisoned]) {
+                prop_assert_eq!(Entry::unpack_exactly(entry.pack() | TOUCH_MASK), entry);
                 prop_assert_eq!(Entry::unpack(entry.pack()), entry);
                 prop_assert_eq!(Entry::unpack(entry.pack() | LOCK | TOUCH_MASK), entry);
                 prop_assert_eq!(entry.pack() & (LOCK | TOUCH_MASK), 0);
@@ -303,6 +323,12 @@ mod tests {
         fn any_bits_unpack(raw: u64) {
             let entry = Entry::unpack(raw);
             prop_assert!(entry == Entry::Unknown || Entry::unpack(entry.pack()) == entry);
+            let exact = Entry::unpack_exactly(raw);
+            prop_assert!(exact == Entry::Unknown || exact == entry);
+            if exact != Entry::Unknown {
+                let touch = raw & (LOCK | TOUCH_MASK);
+                prop_assert_eq!(entry.pack() | touch, raw);
+            }
         }
     }
 

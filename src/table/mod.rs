@@ -68,6 +68,23 @@ impl SlotTable {
         slot::retouch(&self.words[slot.index()], seen, touch)
     }
 
+    /// What a dead process left in a slot: the entry ([`Entry::Unknown`] if nobody can have
+    /// published it), its touch, and whether somebody held the lock. For whoever adopts the table,
+    /// while nobody else uses it. `None` for an empty slot. Panics outside the table.
+    #[inline]
+    pub fn found(&self, slot: SlotIndex) -> Option<(Entry, Touch, bool)> {
+        match self.words[slot.index()].acquire() {
+            0 => None,
+            raw => Some((Entry::unpack_exactly(raw), Touch::unpack(raw), raw & entry::LOCK != 0)),
+        }
+    }
+
+    /// Makes this the slot's entry, unlocked. For whoever adopts the table, while nobody else uses
+    /// it. Panics outside the table, and on [`Entry::Unknown`].
+    pub fn adopt(&self, slot: SlotIndex, entry: Entry, touch: Touch) {
+        self.words[slot.index()].release(entry.pack() | touch.pack());
+    }
+
     /// Locks the slot. Spins, then yields, while another thread holds it: the time of one object's
     /// copy. Panics outside the table.
     #[inline]
