@@ -80,7 +80,7 @@ impl Serve {
         let role = if self.heir { Role::Heir } else { Role::First };
         let keys = self.flags.keys(root, self.name.as_deref())?;
         let settings = check::settings(root, keys)?;
-        crate::daemon::serve_seated(&settings, role, self.ticket, &note)
+        crate::daemon::serve_seated(&settings, role, self.ticket)
     }
 }
 

@@ -7,6 +7,7 @@
 //! thought, and whether or not the parent lives. All words are plain atomics: what a process wrote
 //! before it was killed is there, whole.
 
+use super::whispers::{self, Whispers};
 use crate::sys::map::Words;
 use crate::sys::process::{Identity, clock_us};
 use std::fs::OpenOptions;
@@ -19,13 +20,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const FILE: &str = "control";
 /// What it begins with; the last byte is the version of its layout.
 const MAGIC: u64 = u64::from_be_bytes(*b"uswapcp\x01");
-const WORDS: usize = 512;
+/// Words of state, then those of lines on their way.
+const STATE_WORDS: usize = 512;
+const WORDS: usize = STATE_WORDS + whispers::WORDS;
 /// Where entries begin, how long one is, how many there are before they are used again. Only a
 /// handful of processes live at a time.
 const ENTRIES_AT: usize = 64;
 const ENTRY_WORDS: usize = 8;
 const ENTRIES: u64 = 32;
-const _: () = assert!(ENTRIES_AT + ENTRY_WORDS * ENTRIES as usize <= WORDS);
+const _: () = assert!(ENTRIES_AT + ENTRY_WORDS * ENTRIES as usize <= STATE_WORDS);
 
 /// Number of a process of the service; the first is 1, 0 is nobody.
 pub type Ticket = u64;
@@ -136,6 +139,11 @@ impl ControlPage {
     fn entry(&self, ticket: Ticket) -> &[AtomicU64] {
         let at = ENTRIES_AT + (ticket % ENTRIES) as usize * ENTRY_WORDS;
         &self.words[at..at + ENTRY_WORDS]
+    }
+
+    /// Lines for the administrator.
+    pub fn whispers(&self) -> Whispers<'_> {
+        Whispers::of(&self.words)
     }
 
     /// Who the parent is.

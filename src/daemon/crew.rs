@@ -11,6 +11,7 @@ use super::{StartResult, cannot, tolerate};
 use crate::codec::Stream;
 use crate::config::Target;
 use crate::store::SpillWriter;
+use crate::sys::guard;
 use crate::sys::spill_ring::SpillRing;
 use crate::sys::ublk_abi::CopyMode;
 use crate::ublk::poll::Poll;
@@ -117,6 +118,8 @@ fn report<T>(to: &SyncSender<Readiness>, made: io::Result<T>) -> Option<T> {
     };
     // The starting thread waits for exactly one message from each thread.
     let _ = to.send(said);
+    // A standby begins as urgent as can be; who waits need not be.
+    let _ = guard::be_ordinary();
     made
 }
 

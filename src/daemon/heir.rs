@@ -15,6 +15,8 @@ use super::seat::Seat;
 use super::standby::Standby;
 use super::state::State;
 use crate::error::{StartError, StartResult};
+use crate::store::Rebuilt;
+use crate::sys::guard;
 use crate::sys::heap;
 use crate::sys::process::{Process, clock_us};
 use crate::sys::wake::{Signals, Told, wait_readable};
@@ -71,12 +73,13 @@ impl Heir<'_> {
         let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
         self.keep_up().map_err(|e| cannot("map what the pool has grown by", &e))?;
         heap::reserve(HEAP_BYTES);
-        page.set_stage(ticket, Stage::Warm);
         let Some(seen_us) = self.wait(context, signals) else { return Ok(false) };
         page.set_stage(ticket, Stage::Recovering);
-        let state = self.inherit(context)?;
+        let mut lap = Lap::begin(seen_us);
+        let (state, rebuilt) = self.inherit(context)?;
         let estate = Estate::new(state, growth, cpus, context.settings.staging)
             .map_err(|e| cannot("make an eventfd", &e))?;
+        let state_us = lap.next();
         loop {
             match controller.begin_recovery(id) {
                 Ok(true) => break,
@@ -87,13 +90,23 @@ impl Heir<'_> {
                 }
             }
         }
+        let driver_us = lap.next();
         context.gate.open(estate.with(id, open(id)));
         let fetched = crew.wait_fetched();
         fetched.unwrap_or_else(|e| panic!("device {id} is taken over half way: {e}"));
+        let fetch_us = lap.next();
         let ended = controller.end_recovery(id);
         ended.unwrap_or_else(|e| panic!("device {id} is taken over half way: {e}"));
         let took_us = page.note_recovery(ticket, seen_us);
-        (context.tell)(&format!("taken over by process {} in {took_us} us", std::process::id()));
+        // Was urgent since the parent started it.
+        let _ = guard::be_ordinary();
+        (context.tell)(&format!(
+            "process {} has taken over in {took_us} us (state {state_us}, driver {driver_us}, fetch \
+             {fetch_us}, end {}): {}",
+            std::process::id(),
+            lap.next(),
+            described(&rebuilt)
+        ));
         Ok(true)
     }
 
@@ -124,6 +137,7 @@ impl Heir<'_> {
             let server = self.seat.page.server();
             match Process::open(self.seat.page.holder(server)) {
                 Ok(Some(process)) => {
+                    self.seat.page.set_stage(self.seat.ticket, Stage::Warm);
                     if self.watch(&process, signals) == Some(Told::End) {
                         return None;
                     }
@@ -169,26 +183,37 @@ impl Heir<'_> {
         }
     }
 
-    fn inherit(self, context: &Context<'_>) -> StartResult<State> {
+    fn inherit(self, context: &Context<'_>) -> StartResult<(State, Rebuilt)> {
         match self.inherited {
-            Inherited::Nothing(state) => Ok(*state),
-            Inherited::Pages(standby) => {
-                // No other thread counts yet.
-                let (state, rebuilt) = standby.take_over(context.stats.queue(QueueId(0)))?;
-                let took = rebuilt.took.as_micros();
-                (context.tell)(&format!(
-                    "the server is dead; {} slots rebuilt in {took} us ({} objects, {} staged, {} \
-                     spilled, {} locked, {} unreadable)",
-                    rebuilt.slots,
-                    rebuilt.objects,
-                    rebuilt.staged,
-                    rebuilt.spilled,
-                    rebuilt.unlocked,
-                    rebuilt.poisoned
-                ));
-                Ok(state)
-            }
+            Inherited::Nothing(state) => Ok((*state, Rebuilt::default())),
+            // No other thread counts yet.
+            Inherited::Pages(standby) => standby.take_over(context.stats.queue(QueueId(0))),
         }
+    }
+}
+
+/// What became of the state, in a line.
+fn described(rebuilt: &Rebuilt) -> String {
+    let Rebuilt { slots, objects, staged, spilled, unlocked, poisoned, .. } = rebuilt;
+    format!(
+        "{slots} slots, {objects} objects, {staged} staged, {spilled} spilled; {unlocked} were \
+         locked, {poisoned} cannot be read"
+    )
+}
+
+/// Time since the last look, microseconds.
+struct Lap {
+    at_us: u64,
+}
+
+impl Lap {
+    const fn begin(at_us: u64) -> Self {
+        Self { at_us }
+    }
+
+    fn next(&mut self) -> u64 {
+        let now = clock_us();
+        now - std::mem::replace(&mut self.at_us, now)
     }
 }
 

@@ -41,6 +41,7 @@ mod standby;
 mod state;
 mod status;
 pub mod usage;
+mod whispers;
 mod worker;
 
 use crate::config::{Settings, Target};
@@ -88,14 +89,10 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
 }
 
 /// The life of a server or standby that a parent started.
-pub fn serve_seated(
-    settings: &Settings,
-    role: Role,
-    ticket: Ticket,
-    tell: Tell<'_>,
-) -> StartResult<()> {
+pub fn serve_seated(settings: &Settings, role: Role, ticket: Ticket) -> StartResult<()> {
     let seat = Seat::take(&state::dir_of(&settings.run_dir, &settings.name), ticket)?;
-    serve_as(settings, Some((&seat, role)), &mut |_| (), tell)
+    let tell = |line: &str| seat.page.whispers().leave(line);
+    serve_as(settings, Some((&seat, role)), &mut |_| (), &tell)
 }
 
 fn serve_as(

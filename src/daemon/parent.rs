@@ -7,7 +7,12 @@
 //!
 //! It has one thread, its memory is locked, and it is the last that the OOM killer takes. Children
 //! are started by vfork and exec of the program's copy in the state directory: nothing is read from
-//! a disk, and no page of the parent is write-protected.
+//! a disk, and no page of the parent is write-protected. It keeps the libraries in memory that they
+//! need, and some memory that it lets go when a standby has to be made while nobody serves: then
+//! reclaim stands still, and what is free is all there is.
+//!
+//! It writes what it and the others have to say only while the device is served and a standby is
+//! warm: a log's page may be swapped out, and whoever waits for it cannot start a server.
 
 use super::control_page::{ControlPage, Phase, Stage, Ticket};
 use super::leftover::{self, Found};
@@ -15,14 +20,17 @@ use super::program::{self, PROGRAM};
 use super::{Role, Tell, cannot, protect, state};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
+use crate::sys::guard;
 use crate::sys::heap;
 use crate::sys::lockfile::LockFile;
+use crate::sys::map::Held;
 use crate::sys::process::{Ask, Ended, Identity, Process, clock_us};
 use crate::sys::secret::random_key;
 use crate::sys::statefs::StateDir;
 use crate::sys::wake::{Signals, Told, wait_readable};
 use crate::ublk::Controller;
 use crate::ublk::ctrl::block_path;
+use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -45,6 +53,10 @@ const SHORT_LIVES_MAX: u32 = 10;
 /// The first pause before a standby is made again, and the longest.
 const PAUSE_MIN_US: u64 = 100_000;
 const PAUSE_MAX_US: u64 = 30_000_000;
+/// What a standby takes when it starts, and some more.
+const RESERVE_BYTES: usize = 8 << 20;
+/// Lines that wait to be written; more are dropped.
+const LINES_MAX: usize = 64;
 /// How long processes may take to end once the service has.
 const END_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Most processes at a time: the server, a standby, and one from another program.
@@ -79,6 +91,12 @@ struct Parent<'a> {
     failures: u32,
     /// When the next standby may be made.
     next_at_us: u64,
+    /// What has to be said.
+    lines: VecDeque<String>,
+    /// Memory for the time of need.
+    reserve: Vec<u8>,
+    /// What the loader needs.
+    _libraries: Vec<Held>,
 }
 
 /// Runs a service as its parent until it is stopped; the exit code that its server ended with.
@@ -105,7 +123,13 @@ pub fn run(
         parent.give_up();
         return Err(e);
     }
+    parent._libraries = program::hold_libraries();
+    if let Err(e) = guard::be_urgent() {
+        parent.say(format!("cannot run before other processes ({e})"));
+    }
     let result = parent.watch(&mut signals, ready);
+    std::iter::from_fn(|| parent.page.whispers().fetch()).for_each(|line| tell(&line));
+    parent.lines.drain(..).for_each(|line| tell(&line));
     drop::<LockFile>(name);
     result
 }
@@ -184,6 +208,9 @@ impl<'a> Parent<'a> {
             short_lives: 0,
             failures: 0,
             next_at_us: 0,
+            lines: VecDeque::with_capacity(LINES_MAX),
+            reserve: Vec::new(),
+            _libraries: Vec::new(),
         }
     }
 
@@ -235,13 +262,38 @@ impl<'a> Parent<'a> {
             self.look_at_server();
             self.look_for_heir();
             self.announce(ready);
+            self.speak();
         }
+    }
+
+    /// Has something written as soon as that can be.
+    fn say(&mut self, line: String) {
+        if self.lines.len() < LINES_MAX {
+            self.lines.push_back(line);
+        }
+    }
+
+    /// Writes what has to be said, if nobody has to wait for that.
+    fn speak(&mut self) {
+        let safe = match self.page.phase() {
+            Phase::Serving => self.settled() || !self.announced,
+            Phase::Starting | Phase::Ended => true,
+        };
+        if safe {
+            self.lines.drain(..).for_each(|line| (self.tell)(&line));
+            std::iter::from_fn(|| self.page.whispers().fetch()).for_each(|line| (self.tell)(&line));
+        }
+    }
+
+    /// Whether the device is served and a standby is warm.
+    fn settled(&self) -> bool {
+        self.page.stage(self.page.server()) == Stage::Live
+            && self.heir().is_some_and(|heir| self.is_warm(heir))
     }
 
     /// Sleeps until something ends or somebody wants something.
     fn wait(&self, signals: &mut Signals) -> Option<Told> {
-        let settled = self.announced && self.heir().is_some_and(|heir| self.is_warm(heir));
-        let most = if settled { IDLE_POLL } else { BUSY_POLL };
+        let most = if self.announced && self.settled() { IDLE_POLL } else { BUSY_POLL };
         let none = signals.as_fd();
         let fd = |i: usize| self.members[i].as_ref().map_or(none, |member| member.process.as_fd());
         match wait_readable([none, fd(0), fd(1), fd(2)], most) {
@@ -255,11 +307,11 @@ impl<'a> Parent<'a> {
     }
 
     /// Tells the server that the service is to end. It refuses while the device is in use.
-    fn pass_on(&self) {
+    fn pass_on(&mut self) {
         let server = self.page.server();
-        match self.members().find(|member| member.ticket == server) {
-            Some(member) => drop(member.process.ask(Ask::End)),
-            None => (self.tell)("not ending: the device has no server just now; try again"),
+        let asked = self.members().find(|member| member.ticket == server);
+        if asked.map(|member| member.process.ask(Ask::End)).is_none() {
+            self.say("not ending: the device has no server just now; try again".to_owned());
         }
     }
 
@@ -283,7 +335,7 @@ impl<'a> Parent<'a> {
                 let pause = pause_us(self.failures);
                 self.next_at_us = clock_us() + pause;
                 let then = format!("the next one is made in {} ms", pause / 1000);
-                (self.tell)(&format!("the standby ended ({}); {then}", said(ended)));
+                self.say(format!("the standby ended ({}); {then}", said(ended)));
             }
         }
         None
@@ -299,11 +351,11 @@ impl<'a> Parent<'a> {
         } else {
             "there is no standby: making one, which may take long when memory is short".to_owned()
         };
-        (self.tell)(&format!("the server ended ({}); {next}", said(ended)));
+        self.say(format!("the server ended ({}); {next}", said(ended)));
         if self.short_lives > SHORT_LIVES_MAX {
             let pause = pause_us(self.short_lives - SHORT_LIVES_MAX + 3);
             self.next_at_us = now + pause;
-            (self.tell)(&format!(
+            self.say(format!(
                 "{} servers in a row lived for less than {} ms: the next standby is made in {} ms; \
                  pages wait, none is lost",
                 self.short_lives,
@@ -332,9 +384,24 @@ impl<'a> Parent<'a> {
             self.last_server = (server, clock_us());
             self.serving_since_us.get_or_insert_with(clock_us);
         }
-        if self.failures > 0 && self.heir().is_some_and(|heir| self.is_warm(heir)) {
+        if self.announced && self.settled() {
             self.failures = 0;
+            if self.reserve.is_empty() {
+                // Locked as it comes; takes as long as the kernel needs to find it.
+                self.reserve = vec![0; RESERVE_BYTES];
+            }
         }
+        let starting = self.heir().is_some_and(|heir| !self.is_warm(heir));
+        if starting && !self.is_served() {
+            self.reserve = Vec::new();
+        }
+    }
+
+    /// Whether there is a server that lives, and serves.
+    fn is_served(&self) -> bool {
+        let server = self.page.server();
+        self.members().any(|member| member.ticket == server)
+            && self.page.stage(server) == Stage::Live
     }
 
     /// Makes a standby if there is none. While a server takes over the machine has better things to
@@ -350,11 +417,14 @@ impl<'a> Parent<'a> {
         {
             return;
         }
+        if !self.is_served() {
+            self.reserve = Vec::new();
+        }
         if let Err(e) = self.start(Role::Heir) {
             self.failures = self.failures.saturating_add(1);
             let pause = pause_us(self.failures);
             self.next_at_us = clock_us() + pause;
-            (self.tell)(&format!("cannot start a standby ({e}); again in {} ms", pause / 1000));
+            self.say(format!("cannot start a standby ({e}); again in {} ms", pause / 1000));
         }
     }
 
@@ -366,7 +436,7 @@ impl<'a> Parent<'a> {
         let late = clock_us() > since + FIRST_STANDBY_WAIT_US || self.failures > 2;
         if warm || late {
             if !warm {
-                (self.tell)("there is no standby yet: if the server dies, pages wait for one");
+                self.say("there is no standby yet: if the server dies, pages wait for one".into());
             }
             self.announced = true;
             ready(&block_path(id).display().to_string());

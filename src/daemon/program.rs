@@ -1,5 +1,6 @@
 //! The program's own file, resident: what servers and standbys are started from.
 
+use crate::sys::map::Held;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -31,6 +32,22 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     // The table of sections, which is behind what is loaded.
     target.write_all_at(&[0; 8], SECTIONS_AT)?;
     target.write_all_at(&[0; 6], SECTION_COUNT_AT)
+}
+
+/// Keeps the files in memory that the loader needs besides the program: itself and libraries, all of
+/// them, also what this process has its own copy of. What cannot be kept may be read from a disk
+/// again.
+pub fn hold_libraries() -> Vec<Held> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let own = fs::read_link("/proc/self/exe").unwrap_or_default();
+    let mut paths: Vec<&Path> = maps
+        .lines()
+        .filter_map(|line| line.split_once('/').map(|(before, _)| Path::new(&line[before.len()..])))
+        .filter(|path| *path != own)
+        .collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths.into_iter().filter_map(|path| Held::new(&File::open(path).ok()?).ok()).collect()
 }
 
 /// Places in the header of a 64-bit ELF file (elf(5)): e_shoff; e_shentsize, e_shnum, e_shstrndx.
@@ -78,6 +95,11 @@ mod tests {
         assert!(part.len() < whole.len(), "tests have symbols");
         let listed = Command::new(&to).arg("--list").output().expect("it runs");
         assert!(listed.status.success() && listed.stdout.len() > 100);
+    }
+
+    #[test]
+    fn libraries_are_found() {
+        assert!(!hold_libraries().is_empty() || cfg!(target_feature = "crt-static"));
     }
 
     #[test]

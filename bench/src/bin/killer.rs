@@ -124,7 +124,8 @@ fn run(arguments: &Arguments) -> StartResult<()> {
         StartError::failure(what, "name the state directory of a service with a standby")
     })?;
     let locked = guard::lock_memory().and_then(|()| guard::set_oom_exempt());
-    locked.map_err(|e| StartError::failure(format!("cannot lock memory ({e})"), "run as root"))?;
+    let ready = locked.and_then(|()| guard::be_urgent());
+    ready.map_err(|e| StartError::failure(format!("cannot lock memory ({e})"), "run as root"))?;
     let killer = Killer { page };
     let mut random = Random::new(arguments.seed);
     let (mut took, mut cold) = (Vec::with_capacity(1024), Vec::with_capacity(1024));
