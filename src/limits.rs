@@ -103,6 +103,11 @@ pub const SEGMENT_OBJECTS_MAX: usize = 2048;
 pub const SPILL_BLOCK_BYTES: usize = PAGE_SIZE;
 /// Most bytes read for one spilled page: a page and its tag touch two blocks.
 pub const SPILL_READ_BYTES_MAX: usize = 2 * SPILL_BLOCK_BYTES;
+/// Bytes read along with a page for those that follow it in the request and in the spill: the eight
+/// pages of the kernel's usual readahead, where they do not compress at all.
+pub const SPILL_ALONG_BYTES_MAX: usize = 8 * PAGE_SIZE;
+/// Pages read at a time: as many compress 4 to 1 into these bytes, and are a request.
+pub const SPILL_ALONG_PAGES_MAX: usize = REQUEST_PAGES_MAX as usize;
 /// Smallest spill: 64 segments, of which a few are being filled or kept for cleaning.
 pub const SPILL_BYTES_MIN: u64 = 16 << 20;
 /// Largest spill: a slot entry has 34 bits for a position in units of 16 bytes.
@@ -125,5 +130,6 @@ const _: () = assert!(DEPTH_MIN <= DEPTH_DEFAULT && DEPTH_DEFAULT <= DEPTH_MAX);
 const _: () = assert!(DISCARD_BYTES_MAX >> SECTOR_SHIFT <= u32::MAX as u64);
 const _: () = assert!(SPILL_BYTES_MAX == (Location::UNIT as u64) << Location::BITS);
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(SPILL_BLOCK_BYTES));
+const _: () = assert!(SPILL_READ_BYTES_MAX <= SPILL_ALONG_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES / Location::UNIT <= u16::MAX as usize);
 const _: () = assert!(SPILL_BYTES_MIN / SEGMENT_BYTES as u64 >= 4 * SPILL_RESERVE as u64);

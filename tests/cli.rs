@@ -85,7 +85,12 @@ fn status(name: &str, swap: bool) -> Status {
         helpers: 1,
         poll_us: 200,
         uptime_seconds: 5,
-        swap: swap.then_some(SwapUse { size_bytes: 6 << 30, used_bytes: 3 << 20, priority: 100 }),
+        swap: swap.then_some(SwapUse {
+            size_bytes: 6 << 30,
+            used_bytes: 3 << 20,
+            stale_pages_min: 5,
+            priority: 100,
+        }),
         backing: None,
         policy: None,
         spill: None,

@@ -140,6 +140,12 @@ impl Budget {
         rate.min(day)
     }
 
+    /// Whether it is the day's bytes that limit what is left.
+    pub fn is_day_spent(&self, urgent: bool) -> bool {
+        let rate = self.rate.as_ref().map_or(u64::MAX, Bucket::left);
+        self.left(urgent) < rate
+    }
+
     /// Grants bytes; the caller has asked [`Budget::left`].
     pub fn grant(&mut self, bytes: u64) {
         self.take(bytes);

@@ -32,6 +32,9 @@ pub(crate) struct Demand {
     pub(crate) age_min_ticks: u8,
 }
 
+/// How much goes for writes that found no room although there is some.
+const REFUSED_BYTES: u64 = 1 << 20;
+
 /// What is remembered between steps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Need {
@@ -67,8 +70,11 @@ impl Need {
             Level::Low => self.badly || soon <= min,
             Level::Min | Level::Full => true,
         };
-        let wanted = low + marks.band() + 1 - free.min(low + marks.band());
-        if self.badly {
+        let mut wanted = low + marks.band() + 1 - free.min(low + marks.band());
+        if view.since.refused_writes > 0 {
+            wanted = wanted.max(REFUSED_BYTES);
+        }
+        if self.badly || view.since.refused_writes > 0 {
             return Demand { urge: Urge::Now, bytes: wanted.min(used), age_min_ticks: 0 };
         }
         let age_min_ticks = match settings.spill.min_age_seconds {

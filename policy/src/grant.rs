@@ -4,7 +4,7 @@
 
 /// Least quota of incompressible pages, bytes.
 const LEAST: u64 = 256 << 10;
-/// Most of it, bytes: what is queued for the spill is in RAM until it is written.
+/// Most of it, bytes: a step's work.
 const MOST: u64 = 64 << 20;
 
 /// What is granted and not used yet.
@@ -24,7 +24,7 @@ impl Standing {
     }
 }
 
-/// Incompressible pages that need not go through the pool. The quota grows with what is used of it.
+/// Incompressible pages that go although there is room. The quota grows with what is used of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Straight {
     standing: Standing,

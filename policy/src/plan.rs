@@ -30,9 +30,6 @@ pub struct Plan {
     pub memory: Memory,
     /// Pages read from the spill come back to the pool.
     pub promote: Promote,
-    /// Bytes of incompressible pages that may go straight to the spill when they arrive; the others
-    /// go into the pool. What was not used of it is part of the next plan's.
-    pub straight_bytes: u64,
     /// A dictionary may be trained now.
     pub train: bool,
     /// Milliseconds after which the next tick is due, at the latest.
@@ -55,13 +52,14 @@ pub struct Recompress {
 /// Quota of writeback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Writeback {
-    /// Bytes in the pool of the pages at most. Their segments are to be closed and written even if
-    /// they are not full when `urgent`.
+    /// Bytes in the pool of the pages at most.
     pub bytes: u64,
     /// Age from which pages may go, ticks.
     pub age_min_ticks: u8,
-    /// Room is needed now.
+    /// Room is needed now: what waits for the disk is waited for.
     pub urgent: bool,
+    /// Bytes of incompressible pages that may go besides, of any age.
+    pub huge_bytes: u64,
 }
 
 /// Memory of the pool.
@@ -96,8 +94,10 @@ pub enum Short {
     Failing,
     /// The spill is full; cleaning it may help.
     SpillFull,
-    /// The write budget is spent.
+    /// The day's write budget is spent.
     Budget,
+    /// The spill is written as fast as it may be.
+    Rate,
     /// Nothing in the pool is old enough.
     NothingOld,
 }
@@ -109,7 +109,8 @@ impl Short {
             Self::NoSpill => "there is no spill",
             Self::Failing => "the spill does not take writes",
             Self::SpillFull => "the spill is full",
-            Self::Budget => "the write budget of the spill is spent",
+            Self::Budget => "the day's write budget of the spill is spent",
+            Self::Rate => "the spill is written as fast as it may be",
             Self::NothingOld => "nothing is old enough to be written back",
         }
     }

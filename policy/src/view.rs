@@ -35,6 +35,8 @@ pub struct Pool {
     pub resident_bytes: u64,
     /// Free bytes in slabs that are not empty: what compaction could win.
     pub waste_bytes: u64,
+    /// Bytes that must stay free for pages that were taken and are not stored yet.
+    pub set_aside_bytes: u64,
 }
 
 impl Pool {
@@ -43,9 +45,13 @@ impl Pool {
         self.resident_bytes.saturating_sub(self.used_bytes).saturating_sub(self.waste_bytes)
     }
 
-    /// Bytes that could still be filled: neither used nor bound in slabs that are partly used.
+    /// Bytes that could still be filled: neither used, nor bound in slabs that are partly used, nor
+    /// set aside.
     pub const fn free_bytes(&self) -> u64 {
-        self.capacity_bytes.saturating_sub(self.used_bytes).saturating_sub(self.waste_bytes)
+        self.capacity_bytes
+            .saturating_sub(self.used_bytes)
+            .saturating_sub(self.waste_bytes)
+            .saturating_sub(self.set_aside_bytes)
     }
 }
 
@@ -99,6 +105,9 @@ pub struct Since {
     pub written_pages: u64,
     /// Bytes that they took in the pool.
     pub stored_bytes: u64,
+    /// Times that a write found no room, and waits for some: the free bytes are not where it needs
+    /// them.
+    pub refused_writes: u64,
     /// Pages read that lay in the pool: LZ4, zstd, huge.
     pub pool_reads: [u64; 3],
     /// Pages read from the spill: refaults that cost I/O.
@@ -112,8 +121,6 @@ pub struct Since {
     pub payload_bytes: u64,
     /// Live bytes that cleaning took up to write again.
     pub cleaned_bytes: u64,
-    /// Bytes of incompressible pages that were queued straight for the spill.
-    pub straight_bytes: u64,
     /// Pages recompressed.
     pub recompressed_pages: u64,
 }

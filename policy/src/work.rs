@@ -11,6 +11,9 @@ pub(crate) struct Work {
     /// Bytes that may still be written back, of pages of this age and more.
     spill_bytes: u64,
     pub(crate) age_min_ticks: u8,
+    /// Bytes of incompressible pages that may go besides, and that did.
+    huge_bytes: u64,
+    huge_spilled: u64,
     /// Pages and bytes that may still be recompressed.
     pages: u64,
     bytes: u64,
@@ -26,11 +29,18 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn new(demand: &Demand, spill: &Writeback, recompress: &Recompress) -> Self {
+    /// `huge`: there are incompressible pages.
+    pub(crate) fn new(
+        demand: &Demand,
+        spill: &Writeback,
+        recompress: &Recompress,
+        huge: bool,
+    ) -> Self {
         Self {
             urge: demand.urge,
             spill_bytes: spill.bytes,
             age_min_ticks: demand.age_min_ticks,
+            huge_bytes: if huge { spill.huge_bytes } else { 0 },
             pages: recompress.pages,
             bytes: recompress.bytes,
             idle_ticks: recompress.age_min_ticks,
@@ -41,11 +51,11 @@ impl Work {
 
     /// Nothing more to give to the hand, as with a plan of nothing.
     pub(crate) const fn stop(&mut self) {
-        (self.spill_bytes, self.pages, self.bytes) = (0, 0, 0);
+        (self.spill_bytes, self.huge_bytes, self.pages, self.bytes) = (0, 0, 0, 0);
     }
 
     pub(crate) const fn over(&self) -> bool {
-        self.spill_bytes == 0 && (self.pages == 0 || self.bytes == 0)
+        self.spill_bytes + self.huge_bytes == 0 && (self.pages == 0 || self.bytes == 0)
     }
 
     pub(crate) fn may_spill(&self, page: &Page) -> bool {
@@ -60,6 +70,22 @@ impl Work {
         let granted = if bytes <= self.spill_bytes { bytes } else { 0 };
         self.spill_bytes = if granted > 0 { self.spill_bytes - bytes } else { 0 };
         granted
+    }
+
+    /// Whether an incompressible page goes for being one.
+    pub(crate) fn spill_huge(&mut self, page: &Page) -> bool {
+        let bytes = u64::from(page.bytes);
+        let fits = bytes <= self.huge_bytes;
+        if fits {
+            self.huge_spilled += bytes;
+        }
+        // What is left is too small for any.
+        self.huge_bytes = if fits { self.huge_bytes - bytes } else { 0 };
+        fits
+    }
+
+    pub(crate) const fn huge_spilled(&self) -> u64 {
+        self.huge_spilled
     }
 
     pub(crate) const fn may_recompress(&self, page: &Page) -> bool {

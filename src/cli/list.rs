@@ -76,9 +76,9 @@ fn row(status: &Status) -> Vec<String> {
     ]
 }
 
-/// What the stored pages were before compression.
+/// What the pages in RAM were before compression.
 pub fn data_bytes(status: &Status) -> u64 {
-    status.pages.stored.saturating_mul(PAGE_SIZE as u64)
+    status.pages.stored.saturating_sub(status.pages.spilled).saturating_mul(PAGE_SIZE as u64)
 }
 
 /// `data / stored` with two decimals; `-` where nothing takes room.

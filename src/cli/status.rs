@@ -109,7 +109,8 @@ fn text(status: &protocol::Status) -> String {
     row("queues", format!("{} of depth {}", status.queues, status.depth));
     let (room, helpers) = (human(status.staging_bytes), status.helpers);
     row("staging", format!("{room}, {helpers} helpers, polling at most {} us", status.poll_us));
-    row("swap", status.swap.as_ref().map_or_else(|| "not in use".into(), swap_use));
+    let swap = status.swap.as_ref();
+    row("swap", swap.map_or_else(|| "not in use".into(), |swap| swap_use(swap, pages.stored)));
     let (used, pool) = (memory.pool_used_bytes, memory.pool_bytes);
     let (room, there) = (&memory.pool_level, human(memory.pool_resident_bytes));
     row("pool", format!("{} of {} used, {there} there, room: {room}", human(used), human(pool)));
@@ -146,9 +147,11 @@ fn text(status: &protocol::Status) -> String {
     table::render(&["SERVICE", &status.name], &rows, &[])
 }
 
-fn swap_use(swap: &protocol::SwapUse) -> String {
+fn swap_use(swap: &protocol::SwapUse, stored: u64) -> String {
     let (used, size) = (human(swap.used_bytes), human(swap.size_bytes));
-    format!("{used} of {size} used, priority {}", swap.priority)
+    let stale = (100 * swap.stale_pages_min).checked_div(stored).unwrap_or(0);
+    let stale = format!("at least {stale} % of what is stored is stale");
+    format!("{used} of {size} used, priority {}; {stale}", swap.priority)
 }
 
 fn microseconds(ns: u64) -> String {

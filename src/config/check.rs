@@ -16,7 +16,7 @@ use crate::limits::{
     CPUS_PER_QUEUE, DEPTH_DEFAULT, DEPTH_MAX, DEPTH_MIN, DEVICE_BYTES_MAX, DEVICE_BYTES_MIN,
     HELPERS_DEFAULT_MAX, HELPERS_MAX, NAME_LEN_MAX, POLL_US_DEFAULT, POLL_US_MAX, POOL_BYTES_MAX,
     POOL_BYTES_MIN, QUEUES_DEFAULT_MAX, QUEUES_MAX, REQUEST_BYTES_MAX, RESERVE_HIGH_BYTES,
-    SEGMENT_BYTES, SPILL_DRAFTS, SPILL_READ_BYTES_MAX, STAGING_BYTES_DEFAULT, STAGING_BYTES_MAX,
+    SEGMENT_BYTES, SPILL_ALONG_BYTES_MAX, SPILL_DRAFTS, STAGING_BYTES_DEFAULT, STAGING_BYTES_MAX,
     STAGING_BYTES_MIN,
 };
 use crate::units::PAGE_SIZE;
@@ -45,16 +45,25 @@ pub struct Memory {
     pub available: u64,
 }
 
+/// Where the kernel tells how much RAM there is.
+pub const MEMINFO: &str = "/proc/meminfo";
+
 /// How much RAM there is.
 pub fn memory(root: &Path) -> StartResult<Memory> {
     let fail = |what: String| StartError::failure(what, "mount /proc");
-    let path = under(root, Path::new("/proc/meminfo"));
+    let path = under(root, Path::new(MEMINFO));
     let text = std::fs::read_to_string(&path)
         .map_err(|e| fail(format!("cannot read {}: {e}", path.display())))?;
-    let row = |key: &str| {
+    memory_in(&text).map_err(|key| fail(format!("{} has no {key}", path.display())))
+}
+
+/// How much RAM there is according to the text of [`MEMINFO`]; what is missing there if something
+/// is. Does not allocate.
+pub fn memory_in(text: &str) -> Result<Memory, &'static str> {
+    let row = |key: &'static str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         let kib = rest.and_then(|r| r.split_whitespace().next()?.parse::<u64>().ok());
-        kib.map(|k| k << 10).ok_or_else(|| fail(format!("{} has no {key}", path.display())))
+        kib.map(|k| k << 10).ok_or(key)
     };
     Ok(Memory { total: row("MemTotal")?, available: row("MemAvailable")? })
 }
@@ -194,7 +203,7 @@ fn sizes(
     let mut buffers = requests * REQUEST_BYTES_MAX as u64 + staging;
     if target == Target::Swap && spill.is_some() {
         let segments = (SPILL_DRAFTS as u64 + 1) * SEGMENT_BYTES as u64;
-        buffers += segments + requests * SPILL_READ_BYTES_MAX as u64;
+        buffers += segments + requests * SPILL_ALONG_BYTES_MAX as u64;
     }
     let asked = [keys.pool, keys.size, keys.staging].iter().any(Option::is_some)
         || [keys.queues, keys.depth].iter().any(Option::is_some);

@@ -26,9 +26,8 @@ use std::time::Duration;
 /// few KiB.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Threads besides those of queues and helpers that report: the growing one, the mover, and
-/// the spiller.
-const OTHER_THREADS: u16 = 3;
+/// Threads besides those of queues and helpers that report: the growing one and the mover.
+const OTHER_THREADS: u16 = 2;
 
 /// Threads at the gate, or beyond.
 #[derive(Debug)]
@@ -183,7 +182,7 @@ impl<'env> Context<'env> {
         Ok(())
     }
 
-    /// The mover, the spiller, and the thread that lets the pool grow.
+    /// The mover, which has the spill's writer, and the thread that lets the pool grow.
     fn spawn_others<'scope>(
         &'env self,
         scope: &'scope Scope<'scope, 'env>,
@@ -195,10 +194,13 @@ impl<'env> Context<'env> {
             (warm, others)
         };
         let (warm, others) = at_gate(reports.clone());
+        let ring = self.spill_file.map(|spill| SpillRing::new(&spill.file)).transpose();
+        let ring = ring.map_err(|e| cannot("make an io_uring", &e))?;
         spawn(scope, "uswap-mover".to_owned(), move || {
             report(&warm, Ok(()));
             drop(warm);
             let Some((live, store)) = self.live_store() else { return };
+            let writer = ring.map(|ring| SpillWriter::new(store, ring, live.take_segments()));
             let mover = Mover {
                 store,
                 growth: &live.growth,
@@ -207,20 +209,8 @@ impl<'env> Context<'env> {
                 stats: self.stats.mover(),
                 root: Path::new("/"),
             };
-            mover.run(self.settings.policy.settings.clone(), others);
+            mover.run(self.settings.policy.settings.clone(), writer, others);
         })?;
-        if let Some(file) = self.spill_file {
-            let ring = SpillRing::new(&file.file).map_err(|e| cannot("make an io_uring", &e))?;
-            let (warm, others) = at_gate(reports.clone());
-            spawn(scope, "uswap-spill".to_owned(), move || {
-                report(&warm, Ok(()));
-                drop(warm);
-                let Some((live, store)) = self.live_store() else { return };
-                let Some(spilling) = &live.growth.spilling else { return };
-                let writer = SpillWriter::new(store, ring, live.take_segments());
-                spilling.run(store, writer, self.stats.spiller(), others);
-            })?;
-        }
         let (warm, others) = at_gate(reports.clone());
         spawn(scope, "uswap-grow".to_owned(), move || {
             report(&warm, Ok(()));

@@ -13,7 +13,7 @@ use super::protocol::Status;
 use super::room::Room;
 use super::seat::Seat;
 use super::spill_file::SpillFile;
-use super::spiller::{SpillWatch, Spilling};
+use super::spilling::{SpillWatch, Spilling};
 use super::staging::Staging;
 use super::state::State;
 use super::status::Sources;
@@ -123,7 +123,7 @@ impl Estate {
         staging_bytes: u64,
     ) -> io::Result<Self> {
         if let Some(store) = state.store.as_ref().filter(|store| store.spill().is_some()) {
-            growth.spilling = Some(Spilling::new(store, staging_bytes)?);
+            growth.spilling = Some(Spilling::new(store, staging_bytes));
         }
         let spill = state.spill.take();
         let (bounce, segments) = spill.map(|s| (s.bounce, s.segments)).unwrap_or_default();

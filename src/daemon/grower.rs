@@ -6,7 +6,7 @@
 //! the pool's lock for the moment of adding slabs. If the kernel has no memory, writes fail once
 //! the reserve is used up, and reclaim keeps those pages.
 
-use super::spiller::Spilling;
+use super::spilling::Spilling;
 use super::worker::{Readiness, ThreadState};
 use crate::limits::{GROW_BYTES, RESERVE_HIGH_BYTES, RESERVE_LOW_BYTES};
 use crate::stats::Counter;
@@ -115,9 +115,8 @@ impl Growth {
         self.begin.elapsed().saturating_sub(grew)
     }
 
-    /// Ends the growing thread and the spilling one.
+    /// Ends the growing thread.
     pub fn end(&self) {
-        self.spilling.iter().for_each(Spilling::end);
         self.ending.store(true, Ordering::Release);
         self.bell.ring();
     }

@@ -38,7 +38,8 @@ pub enum Reply {
     },
 }
 
-/// Everything a service says of itself. Bytes and pages are exact counts; nothing is estimated.
+/// Everything a service says of itself. Bytes and pages are exact counts; only
+/// [`SwapUse::stale_pages_min`] is an estimate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// Service name.
@@ -108,6 +109,11 @@ pub struct SwapUse {
     pub size_bytes: u64,
     /// Slots the kernel has in use, as bytes.
     pub used_bytes: u64,
+    /// Pages stored that the kernel no longer needs and has not said so of, at least. There may be
+    /// more: the kernel also counts slots of pages that it has not written here (all zeros, or
+    /// still on their way).
+    #[serde(default)]
+    pub stale_pages_min: u64,
     /// Priority.
     pub priority: i32,
 }

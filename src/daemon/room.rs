@@ -37,9 +37,14 @@ impl Room {
         let left = format!("{} MiB of the pool's {}", free >> 20, pool.capacity_bytes() >> 20);
         if self.level > before {
             Some(match self.level {
+                Level::Full if store.spill().is_some() => {
+                    "the pool is full: pages leave it more slowly than they come, or not at all \
+                     (see `uswap status`); what does not fit fails, and the kernel keeps it in RAM"
+                        .to_owned()
+                }
                 Level::Full => "the pool is full: what does not fit in the room between its \
                                 pages fails, and the kernel keeps it in RAM; restart with a \
-                                larger --pool"
+                                larger --pool, or give it a --spill"
                     .to_owned(),
                 _ => format!("{left} are left; when it is full, writes fail"),
             })

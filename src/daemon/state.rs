@@ -35,7 +35,7 @@ use super::spill_file::SpillFile;
 use super::staging::Staging;
 use crate::config::{CodecChoice, Settings, Target};
 use crate::error::{StartError, StartResult};
-use crate::limits::{REQUEST_PAGES_MAX, RESERVE_HIGH_BYTES, SEGMENT_BYTES, SPILL_READ_BYTES_MAX};
+use crate::limits::{REQUEST_PAGES_MAX, RESERVE_HIGH_BYTES, SEGMENT_BYTES, SPILL_ALONG_BYTES_MAX};
 use crate::spill::{Segments, Spill};
 use crate::store::{SpillWriter, Store, StoreCodec, StoreMemory};
 use crate::sys::buffers::{BufferArea, CHUNK_PAGES, IoBuf, Search};
@@ -246,7 +246,7 @@ impl Shape {
 
     /// Chunks of buffers for the spill.
     fn spill_chunks(&self) -> u64 {
-        let bounce = self.tags() * (SPILL_READ_BYTES_MAX / PAGE_SIZE) as u64;
+        let bounce = self.tags() * (SPILL_ALONG_BYTES_MAX / PAGE_SIZE) as u64;
         let chunks = SpillWriter::<SpillRing>::BUFFERS as u64 + bounce.div_ceil(CHUNK_PAGES.into());
         if self.format.spill.is_some() { chunks } else { 0 }
     }
@@ -324,7 +324,7 @@ impl Shape {
         };
         let segment_pages = (SEGMENT_BYTES / PAGE_SIZE) as u32;
         let segments = take(segment_pages, SpillWriter::<SpillRing>::BUFFERS as u64);
-        let bounce = take((SPILL_READ_BYTES_MAX / PAGE_SIZE) as u32, tags);
+        let bounce = take((SPILL_ALONG_BYTES_MAX / PAGE_SIZE) as u32, tags);
         assert_eq!(bounce.len() as u64, tags, "chunks were counted for all of them");
         Ok(Some(SpillBuffers { bounce, segments }))
     }

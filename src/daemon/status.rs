@@ -10,7 +10,7 @@ use super::protocol::{
 };
 use super::seat::Seat;
 use super::spill_file::SpillFile;
-use super::spiller::Spilling;
+use super::spilling::Spilling;
 use super::state::State;
 use super::usage;
 use crate::config::Settings;
@@ -21,6 +21,7 @@ use crate::store::Store;
 use crate::sys::process::{Identity, Process};
 use crate::sys::{guard, heap};
 use crate::ublk::{Features, ctrl, settings};
+use crate::units::PAGE_SHIFT;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -73,11 +74,13 @@ impl Sources<'_> {
             .into_iter()
             .map(|(name, _, value)| (name.to_owned(), value))
             .collect();
+        let pages = pages(&counters);
         Status {
             name: self.settings.name.clone(),
             swap: usage::swap_area(root, &device).ok().flatten().map(|area| SwapUse {
                 size_bytes: area.size_bytes,
                 used_bytes: area.used_bytes,
+                stale_pages_min: pages.stored.saturating_sub(area.used_bytes >> PAGE_SHIFT),
                 priority: area.priority,
             }),
             device: device.display().to_string(),
@@ -102,7 +105,7 @@ impl Sources<'_> {
             spill: self.spill(&counters),
             processes,
             memory: self.memory(),
-            pages: pages(&counters),
+            pages,
             safety: Safety {
                 memory_locked: self.memory_locked,
                 io_flusher: self.io_flusher,
@@ -143,11 +146,7 @@ impl Sources<'_> {
             name: policy.name.clone(),
             victim: policy.settings.victim.clone(),
             pressure: plan.pressure.name().to_owned(),
-            // It is not asked about the spill yet, and would say that there is none.
-            short: plan
-                .short
-                .filter(|_| self.spill_file.is_none())
-                .map(|short| short.words().to_owned()),
+            short: plan.short.map(|short| short.words().to_owned()),
             age_tick: shown.age_tick,
         })
     }

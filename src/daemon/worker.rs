@@ -3,7 +3,7 @@
 use super::backing::Backing;
 use super::grower::Growth;
 use super::loop_target::LoopHandler;
-use super::spill_reads::SpillReads;
+use super::spill_reads::{Batch, SpillReads};
 use super::staging::Staging;
 use crate::codec::Stream;
 use crate::error::IoError;
@@ -12,7 +12,7 @@ use crate::stats::histogram::Histogram;
 use crate::store::{Opened, ReadFrom, Store};
 use crate::sys::buffers::IoBuf;
 use crate::sys::errno;
-use crate::sys::file_op::{FileOp, Transfer};
+use crate::sys::file_op::FileOp;
 use crate::sys::ublk_abi::CopyMode;
 use crate::sys::uring::{IdleRing, RingParts};
 use crate::sys::{guard, heap};
@@ -204,8 +204,8 @@ impl SwapHandler<'_> {
     }
 
     /// Fills the buffer from the first page that is not there yet, and notes how long each page
-    /// took by where it was. A spilled page is read from the file first; the request goes on when
-    /// that has ended.
+    /// took by where it was. A spilled page, with those that follow it there, is read from the file
+    /// first; the request goes on when that has ended.
     fn read(&mut self, job: &mut Job) -> Outcome {
         let Self { store, stream, stats, spill_reads, .. } = self;
         let mut begin = Instant::now();
@@ -213,13 +213,13 @@ impl SwapHandler<'_> {
             let (slot, page) = next_page(job);
             let from = match store.read(slot, page, stream, stats) {
                 Ok(ReadFrom::Spill(sought)) => {
-                    let (tag, span) = (job.tag(), sought.span);
-                    spill_reads.begin(tag, sought, begin, &mut job.buffer);
-                    return Outcome::File(FileOp::Read(Transfer {
-                        at: span.at,
-                        skip: 0,
-                        len: span.len,
-                    }));
+                    let mut batch = Batch::of(sought, begin);
+                    for slot in job.request.slots().skip(job.done as usize + 1) {
+                        let along = store.seek_along(slot, |span| batch.takes(span));
+                        let Some(sought) = along else { break };
+                        batch.push(sought);
+                    }
+                    return Outcome::File(spill_reads.begin(job.tag(), batch, &mut job.buffer));
                 }
                 Ok(from) => from,
                 Err(e) => return self.end_read(job, Err(e)),
@@ -235,28 +235,39 @@ impl SwapHandler<'_> {
     /// Goes on with a read for which blocks of the spill were read.
     fn go_on(&mut self, job: &mut Job, result: i32) -> Outcome {
         let Self { store, stream, stats, spill_reads, .. } = self;
-        let Some((sought, begin, blocks)) = spill_reads.end(job.tag(), &mut job.buffer) else {
+        let Some((batch, blocks)) = spill_reads.end(job.tag(), &mut job.buffer) else {
             return Outcome::Failed(IoError::Unsupported);
         };
-        let (slot, page) = next_page(job);
         if result <= 0 {
-            // An error, or the file has become shorter; but the page may have gone elsewhere.
-            if store.is_current(slot, &sought) {
-                stats.read_spill_errors.add(1);
-                let errno = if result == 0 { errno::EIO } else { -result };
-                return self.end_read(job, Err(IoError::Backing(errno)));
-            }
-            return self.read(job);
+            return self.read_failed(job, &batch, result);
         }
-        match store.open_spilled(slot, &sought, blocks, page, stream, stats) {
-            Ok(Opened::Page) => {
-                stats.times.read_spill.record(begin.elapsed().as_nanos() as u64, 1);
-                job.done += 1;
+        for (sought, start) in batch.pages() {
+            let (slot, page) = next_page(job);
+            match store.open_spilled(slot, sought, &mut blocks[start..], page, stream, stats) {
+                Ok(Opened::Page) => job.done += 1,
+                Ok(Opened::Changed) => break,
+                Err(e) => return self.end_read(job, Err(e)),
             }
-            Ok(Opened::Changed) => {}
-            Err(e) => return self.end_read(job, Err(e)),
+            stats.times.read_spill.record(batch.begin.elapsed().as_nanos() as u64, 1);
         }
         self.read(job)
+    }
+
+    /// A read of the spill gave an error, or the file has become shorter: the page is read alone,
+    /// and its request fails if that fails too, unless the page has gone elsewhere.
+    fn read_failed(&mut self, job: &mut Job, batch: &Batch, result: i32) -> Outcome {
+        let Self { store, stats, spill_reads, .. } = self;
+        let (slot, _) = next_page(job);
+        let current = |(sought, _)| store.is_current(slot, sought);
+        if !batch.pages().next().is_some_and(current) {
+            return self.read(job);
+        }
+        if let Some(first) = batch.first_alone() {
+            return Outcome::File(spill_reads.begin(job.tag(), first, &mut job.buffer));
+        }
+        stats.read_spill_errors.add(1);
+        let errno = if result == 0 { errno::EIO } else { -result };
+        self.end_read(job, Err(IoError::Backing(errno)))
     }
 
     fn end_read(&self, job: &Job, result: Result<(), IoError>) -> Outcome {

@@ -19,10 +19,9 @@ use crate::limits::SPILL_RESERVE;
 /// A segment with more than this alive is not cleaned: it would take eight times the writing that
 /// it gains.
 const LIVE_UNITS_MAX: u64 = SEGMENT_UNITS / 8 * 7;
-/// Cleaning begins when fewer than one in so many segments are free.
-const FREE_SHARE: usize = 32;
-/// And at the latest when so many are free beyond the reserve.
-const FREE_MIN: usize = 4;
+/// Segments that have become free unseen are looked for when fewer than one in so many are known to
+/// be: before a policy begins to clean.
+const FREE_SHARE: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -188,13 +187,12 @@ impl Layout {
         self.free += 1;
     }
 
-    /// Whether free segments are so few that one should be cleaned. O(segments) when they are.
-    pub fn is_short(&mut self, segments: &Segments) -> bool {
-        let few = SPILL_RESERVE + FREE_MIN.max(self.infos.len() / FREE_SHARE);
-        if self.free < few {
+    /// Makes the segments free of which no slot names anything any more, if few are known to be.
+    /// O(segments) then.
+    pub fn find_free_if_few(&mut self, segments: &Segments) {
+        if self.free < SPILL_RESERVE + self.infos.len() / FREE_SHARE {
             self.find_free(segments);
         }
-        self.free < few
     }
 
     /// The segment best cleaned now; `None` if none is worth it. O(segments).

@@ -157,8 +157,14 @@ counters! {
     spill_moved_pages,
     /// Segments of the spill that were cleaned.
     spill_cleaned_segments,
+    /// Bytes of page data that cleaning moved within the spill.
+    spill_cleaned_bytes,
     /// Bytes given to the spill's file or device to write.
     spill_write_bytes,
+    /// Bytes of page data in these: the rest are seals, rounding, summaries and unfilled ends.
+    spill_payload_bytes,
+    /// Pages read from the spill that stayed in the pool.
+    promoted_pages,
     /// Segments that could not be written; their pages stayed where they were.
     spill_write_errors,
     /// Requests that failed because the file or device behind ours did.
@@ -220,20 +226,20 @@ times! {
     compress_lag,
 }
 
-/// Threads that work without a request: the mover and the spiller.
-const BACKGROUND: u16 = 2;
+/// Threads that work without a request: the mover.
+const BACKGROUND: u16 = 1;
 
 /// Counters of all threads that work on requests or on what is stored.
 #[derive(Debug)]
 pub struct Stats {
-    /// The queue threads', then the helpers', then those of the background threads.
+    /// The queue threads', then the helpers', then the mover's.
     threads: Box<[CachePadded<QueueStats>]>,
     queues: usize,
 }
 
 impl Stats {
-    /// Counters for `queues` queue threads, `helpers` helpers, the mover and the spiller.
-    /// Allocates; for start-up.
+    /// Counters for `queues` queue threads, `helpers` helpers and the mover. Allocates; for
+    /// start-up.
     pub fn new(queues: u16, helpers: u16) -> Self {
         let threads = queues + helpers + BACKGROUND;
         let threads = (0..threads).map(|_| CachePadded::default()).collect();
@@ -255,9 +261,9 @@ impl Stats {
         &self.threads[self.threads.len() - 1]
     }
 
-    /// Counters of the spiller.
-    pub fn spiller(&self) -> &QueueStats {
-        &self.threads[self.threads.len() - 2]
+    /// Sum over all threads of one counter.
+    pub fn sum(&self, counter: impl Fn(&QueueStats) -> &Counter) -> u64 {
+        self.threads.iter().fold(0, |sum, thread| sum.wrapping_add(counter(thread).get()))
     }
 
     /// Name, help and sum over all threads of every counter.

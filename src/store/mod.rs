@@ -21,6 +21,7 @@ mod compact;
 mod dictionaries;
 mod discard;
 mod memory;
+mod promote;
 mod read;
 mod recompress;
 mod recover;
@@ -82,6 +83,8 @@ pub struct Store {
     notes: Notes,
     /// Where objects go that leave the pool.
     spill: Option<Spill>,
+    /// Which of them come back when they are read.
+    promotion: CachePadded<promote::Promotion>,
 }
 
 impl Store {
@@ -107,8 +110,9 @@ impl Store {
     fn over(table: Words, pool: Pool, notes: Words, codec: StoreCodec) -> Self {
         let (staged, tick) = (CachePadded::default(), CachePadded::default());
         let (table, notes) = (SlotTable::new(table), Notes::new(notes));
-        let dictionaries = Dictionaries::default();
-        Self { table, pool, codec, dictionaries, buffers: None, staged, tick, notes, spill: None }
+        let (dictionaries, promotion) = (Dictionaries::default(), CachePadded::default());
+        let (buffers, spill) = (None, None);
+        Self { table, pool, codec, dictionaries, buffers, staged, tick, notes, spill, promotion }
     }
 
     /// The same, able to stage pages that lie in these buffers.

@@ -181,9 +181,10 @@ impl<D: Disk> SpillWriter<D> {
         self.idle.len() == SPILL_DRAFTS && self.cleaning.is_none()
     }
 
-    /// Whether free segments are so few that cleaning should begin.
-    pub fn is_short(&mut self, store: &Store) -> bool {
-        self.layout.is_short(&of(store).segments)
+    /// Looks for segments of which no slot names anything any more, if few are known to be free.
+    /// O(segments) then.
+    pub fn find_free(&mut self, store: &Store) {
+        self.layout.find_free_if_few(&of(store).segments);
     }
 
     /// Takes the object of `slot` into the segment being filled; a full one is sent off. Blocks for
@@ -208,6 +209,7 @@ impl<D: Disk> SpillWriter<D> {
             return Added::NotInPool;
         }
         work.copied += usize::from(len);
+        stats.spill_payload_bytes.add(len.into());
         let copy = &work.plain[start..work.copied];
         push(&mut work.draft, &mut work.moves, store, (slot, old), From::Pool(start as u32), copy);
         Added::Taken
@@ -367,7 +369,11 @@ impl<D: Disk> SpillWriter<D> {
             cleaning.next += 1;
             let work = self.open.as_mut().expect("room was made in it");
             match reseal(store, work, &cleaning.victim, (unit, record), &mut buffer) {
-                true => cleaning.moved += 1,
+                true => {
+                    cleaning.moved += 1;
+                    stats.spill_cleaned_bytes.add(record.len.into());
+                    stats.spill_payload_bytes.add(record.len.into());
+                }
                 false => cleaning.broken = true,
             }
         }

@@ -21,6 +21,13 @@ pub struct Sought {
     place: Place,
 }
 
+impl Sought {
+    /// What the slot's entry was.
+    pub(super) const fn entry(&self) -> Entry {
+        self.entry
+    }
+}
+
 /// What became of blocks that were read for a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
@@ -51,6 +58,24 @@ impl Store {
         Ok(ReadFrom::Spill(Sought { span, entry, place }))
     }
 
+    /// What to read for the page of `slot` along with others, if it is in the spill and what has to
+    /// be read is `good`: then it counts as read, as by [`Store::read`]. Blocks for the slot's lock
+    /// only.
+    pub fn seek_along(&self, slot: SlotIndex, good: impl FnOnce(&Span) -> bool) -> Option<Sought> {
+        if !self.contains(slot, 1) {
+            return None;
+        }
+        let tick = self.tick();
+        let mut guard = self.table.lock(slot);
+        let Entry::Spilled { form, at, len } = guard.entry() else { return None };
+        let Ok(ReadFrom::Spill(sought)) = self.seek(form, at, len) else { return None };
+        if !good(&sought.span) {
+            return None;
+        }
+        guard.note_read(tick);
+        Some(sought)
+    }
+
     /// Whether the slot still names what was sought, and that was not written again. Blocks for the
     /// slot's lock only.
     pub fn is_current(&self, slot: SlotIndex, sought: &Sought) -> bool {
@@ -58,7 +83,7 @@ impl Store {
     }
 
     /// The same of the entry of a slot that is locked.
-    fn is_sought(&self, entry: Entry, sought: &Sought) -> bool {
+    pub(super) fn is_sought(&self, entry: Entry, sought: &Sought) -> bool {
         let Entry::Spilled { at, .. } = sought.entry else { return false };
         let same = |spill: &super::Spill| spill.segments.place(at) == sought.place;
         entry == sought.entry && self.spill.as_ref().is_some_and(same)
@@ -84,19 +109,22 @@ impl Store {
             stats.read_spill_again.add(1);
             return Ok(Opened::Changed);
         }
-        let pin = recompress::pin_of(self, sought.entry);
+        let (pin, reads) = (recompress::pin_of(self, sought.entry), guard.touch().reads);
         drop(guard);
         let sealed = self.unseal(slot, sought, blocks);
-        let result = sealed.and_then(|(form, data)| match form {
-            SpillForm::Lz4 => lz4::decompress(data, page),
-            SpillForm::Zstd(dictionary) => {
-                stream.object(data.len()).copy_from_slice(data);
-                recompress::decompress(stream, dictionary, pin, data.len(), page)
+        let result = sealed.and_then(|(form, data)| {
+            match form {
+                SpillForm::Lz4 => lz4::decompress(data, page)?,
+                SpillForm::Zstd(dictionary) => {
+                    stream.object(data.len()).copy_from_slice(data);
+                    recompress::decompress(stream, dictionary, pin, data.len(), page)?;
+                }
+                SpillForm::Huge => {
+                    *page = *<&Page>::try_from(data).map_err(|_| IoError::Corrupt)?
+                }
             }
-            SpillForm::Huge => {
-                *page = *<&Page>::try_from(data).map_err(|_| IoError::Corrupt)?;
-                Ok(())
-            }
+            self.promote(slot, sought, reads, data, stats);
+            Ok(())
         });
         match result {
             Ok(()) => stats.read_spill_pages.add(1),

@@ -15,10 +15,10 @@ pub fn set_io_flusher() -> io::Result<()> {
     if is_io_flusher()? { Ok(()) } else { Err(io::Error::other("the kernel dropped the setting")) }
 }
 
-/// Lets every other thread go first from here on.
-pub fn be_nice() -> io::Result<()> {
+/// Lets every other thread go before the calling one, or no longer: that needs CAP_SYS_NICE.
+pub fn set_nice(nice: bool) -> io::Result<()> {
     const NICEST: i32 = 19;
-    Ok(rustix::process::setpriority_process(None, NICEST)?)
+    Ok(rustix::process::setpriority_process(None, if nice { NICEST } else { 0 })?)
 }
 
 /// Runs this thread before all ordinary ones, and lets it take memory where ordinary ones have to

@@ -5,6 +5,7 @@
 //! Everything that decides stays outside.
 
 pub mod buffers;
+pub mod clock;
 pub mod file_op;
 pub mod guard;
 pub mod heap;

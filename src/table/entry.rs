@@ -144,6 +144,21 @@ impl Entry {
         Some(Self::Spilled { form, at, len })
     }
 
+    /// What an entry becomes whose contents move from the spill to `at` in the pool; `None` if they
+    /// are not in the spill.
+    #[inline]
+    pub const fn moved_to_pool(self, at: Location) -> Option<Self> {
+        let tried = DictionaryVersion::NONE;
+        Some(match self {
+            Self::Spilled { form: SpillForm::Lz4, len, .. } => Self::Lz4 { at, len, tried },
+            Self::Spilled { form: SpillForm::Zstd(dictionary), len, .. } => {
+                Self::Zstd { at, len, dictionary }
+            }
+            Self::Spilled { form: SpillForm::Huge, .. } => Self::Huge { at, tried },
+            _ => return None,
+        })
+    }
+
     /// What the contents were compressed with, wherever they are.
     #[inline]
     pub const fn made_with(self) -> DictionaryVersion {

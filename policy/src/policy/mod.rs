@@ -8,7 +8,7 @@ use crate::grant::{Standing, Straight};
 use crate::histogram::Histogram;
 use crate::housekeeping::Housekeeping;
 use crate::memory::Keeper;
-use crate::page::{Action, Denser, Page, Verdict};
+use crate::page::{Action, Denser, Page, Tier, Verdict};
 use crate::plan::{Plan, Promote};
 use crate::pressure::{Gauge, Pressure};
 use crate::settings::{Settings, SettingsError};
@@ -100,6 +100,11 @@ impl Policy {
         &self.settings
     }
 
+    /// Free bytes of the pool at and below which it is [`Level::Low`] and [`Level::Min`].
+    pub const fn marks(&self) -> (u64, u64) {
+        self.marks.marks()
+    }
+
     /// What was written to the spill in the last day, to be kept across a restart.
     pub const fn spent(&self) -> Spent {
         self.budget.spent()
@@ -142,10 +147,11 @@ impl Policy {
         let memory = self.keeper.plan(&self.settings, view, pressure, elapsed_ms);
         let urgent = demand.urge == Urge::Now;
         let clean_bytes = self.clean(view, urgent, elapsed_ms);
-        let straight_bytes = self.straight(view, pressed);
+        let huge_bytes = self.straight(view, pressed);
         // Last, so that its quota knows what the others were granted.
-        let (spill, short) = self.writeback(view, &demand);
+        let (mut spill, short) = self.writeback(view, &demand);
         let recompress = self.recompress(view, &demand, (pressure, spill.bytes), elapsed_ms);
+        spill.huge_bytes = huge_bytes;
         let scan_pages = self.aim(view, &demand, &spill, &recompress, elapsed_ms);
         let calm = pressure == Pressure::Calm && level == Level::Plenty;
         let step_ms = self.settings.time.step_ms;
@@ -163,7 +169,6 @@ impl Policy {
                 pages: if calm { promoted } else { 0 },
                 reads_min: self.settings.spill.promote_reads as u8,
             },
-            straight_bytes,
             train: calm,
             next_ms: if pressed { step_ms.div_ceil(10) } else { step_ms } as u32,
             short,
@@ -204,6 +209,9 @@ impl Policy {
 
     fn decide(&mut self, page: &Page) -> Verdict {
         let work = &mut self.work;
+        if page.tier == Tier::Huge && work.spill_huge(page) {
+            return Verdict { action: Action::Spill, mark: Some(page.mark.cleared()) };
+        }
         let denser = page.denser != Denser::No && work.may_recompress(page);
         if denser && page.denser == Denser::Due {
             return work.recompress(page, None);

@@ -2,7 +2,7 @@
 
 use super::Policy;
 use crate::demand::{Demand, Urge, settled};
-use crate::page::{Denser, PAGE_BYTES, Page};
+use crate::page::{Denser, PAGE_BYTES, Page, Tier};
 use crate::plan::{Recompress, Short, Writeback};
 use crate::pressure::Pressure;
 use crate::victim::Aim;
@@ -34,7 +34,7 @@ impl Policy {
         let open = view.spill.filter(|spill| !spill.failing && room(spill) > 0);
         let wanted = open.is_some() && (pressed || self.settings.spill.huge_straight);
         let most = open.map_or(0, |spill| room(&spill)).min(self.budget.left(false) / 2);
-        let (quota, more) = self.straight.plan(wanted, view.since.straight_bytes, most);
+        let (quota, more) = self.straight.plan(wanted, self.work.huge_spilled(), most);
         self.budget.grant(more);
         quota
     }
@@ -60,14 +60,16 @@ impl Policy {
         let short = if bytes >= demand.bytes {
             None
         } else if budget < room(spill) {
-            Some(Short::Budget)
+            let day = self.budget.is_day_spent(urgent);
+            Some(if day { Short::Budget } else { Short::Rate })
         } else {
             Some(Short::SpillFull)
         };
         if bytes < PAGE_BYTES {
             return (none, short);
         }
-        (Writeback { bytes, age_min_ticks: demand.age_min_ticks, urgent }, short)
+        let age_min_ticks = demand.age_min_ticks;
+        (Writeback { bytes, age_min_ticks, urgent, huge_bytes: 0 }, short)
     }
 
     pub(super) fn recompress(
@@ -133,7 +135,8 @@ impl Policy {
             self.work.kept = 0;
         }
         let kept = self.work.kept;
-        self.work = Work::new(demand, spill, recompress);
+        let huge = self.slots.cells().any(|(page, _)| page.tier == Tier::Huge);
+        self.work = Work::new(demand, spill, recompress, huge);
         (self.work.kept, self.work.patience) = (kept, patience);
         if self.work.over() || (self.vain.is_some() && !urgent) {
             self.work.stop();

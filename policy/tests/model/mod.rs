@@ -237,8 +237,8 @@ impl World {
 
     fn sweep(&mut self, plan: &Plan) {
         let (mut passed, mut met) = (0, 0);
-        let (mut spill, mut pages, mut bytes) =
-            (plan.spill.bytes, plan.recompress.pages, plan.recompress.bytes);
+        let mut spill = plan.spill.bytes + plan.spill.huge_bytes;
+        let (mut pages, mut bytes) = (plan.recompress.pages, plan.recompress.bytes);
         while met < plan.scan_pages && passed < 2 * self.slots.len() && self.policy.wants_pages() {
             let slot = self.hand;
             self.hand = (self.hand + 1) % self.slots.len();

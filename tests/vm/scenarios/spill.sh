@@ -146,8 +146,10 @@ expect "more than the pool" test "$(status .spill.pages)" -gt 6000
 
 say "reads fail: only what is on the disk, and only until it is well again"
 echo "+0-131071" >$BAD
+write_pieces 46 46
+expect_equal "a piece that the pool has room for" "$LAST" 46
 FAILED_READS=0 GOOD_READS=0
-for i in $(seq 0 45); do
+for i in $(seq 0 46); do
     if timeout 60 dd if="$DEV" of=/tmp/back bs=64k skip=$((i << 4)) count=16 iflag=direct 2>/dev/null; then
         piece "$i" >/tmp/piece
         cmp -s /tmp/piece /tmp/back || die "piece $i is wrong"
@@ -161,7 +163,7 @@ expect "both" test "$GOOD_READS" -gt 0 -a "$FAILED_READS" -gt 0
 expect "counted" test "$(status .spill.read_errors)" -gt 0
 expect_status .counters.read_corrupt_pages 0
 echo "-0-131071" >$BAD
-check_pieces 0 45
+check_pieces 0 46
 
 say "somebody writes to the disk below us: errors, never a wrong page"
 dd if=/dev/urandom of="$WEAK" bs=1M seek=4 count=8 oflag=direct conv=notrunc 2>/dev/null || die "it could not be written"
