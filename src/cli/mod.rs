@@ -15,6 +15,7 @@ mod swap;
 mod table;
 mod tune;
 mod up;
+mod upgrade;
 
 pub use doctor::{Level, Row, examine};
 
@@ -43,6 +44,9 @@ enum Command {
     Up(up::Up),
     /// Take a service out of use (swapoff) and end it
     Down(down::Down),
+    /// Let a standby from another uswap program take over, while the device is in use
+    #[command(after_help = "Pages wait for the time that is printed; none is lost.")]
+    Upgrade(upgrade::Upgrade),
     /// Show all services in a table
     List(list::List),
     /// Show one service in full
@@ -53,6 +57,9 @@ enum Command {
     /// A server or standby of `run`
     #[command(hide = true)]
     Serve(run::Serve),
+    /// Whether this program can take over the service with this state
+    #[command(hide = true)]
+    CheckState(upgrade::CheckState),
     /// mkswap and swapon for `run --swapon`: waits for the device's path on stdin
     #[command(hide = true)]
     SwaponHelper(run::SwaponHelper),
@@ -76,6 +83,8 @@ fn dispatch(command: Command) -> StartResult<ExitCode> {
         Command::Serve(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Up(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Down(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Upgrade(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::CheckState(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::List(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Status(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => args.execute(),

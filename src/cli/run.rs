@@ -7,7 +7,8 @@
 
 use super::flags::{RunFlags, to_args};
 use super::{doctor, note, say, swap};
-use crate::config::{PRIORITY_DEFAULT, Settings, check};
+use crate::config::load::Keys;
+use crate::config::{NAME_DEFAULT, PRIORITY_DEFAULT, RUN_DIR_DEFAULT, Settings, check};
 use crate::daemon::Role;
 use crate::error::{StartError, StartResult};
 use clap::Args;
@@ -32,7 +33,12 @@ impl Run {
     /// Serves until told to stop.
     pub fn execute(&self) -> StartResult<ExitCode> {
         let root = Path::new("/");
-        let settings = check::settings(root, self.flags.keys(root, self.name.as_deref())?)?;
+        let keys = self.flags.keys(root, self.name.as_deref())?;
+        let settings = if is_left(&keys) {
+            check::settings_of_running(root, keys)?
+        } else {
+            check::settings(root, keys)?
+        };
         if self.new_session {
             // Fails only for the leader of a process group, which then has a session of its own
             // making.
@@ -60,6 +66,12 @@ impl Run {
     }
 }
 
+/// Whether there is a service to go on with, which has its memory already.
+fn is_left(keys: &Keys) -> bool {
+    let run_dir = keys.run_dir.as_deref().unwrap_or(Path::new(RUN_DIR_DEFAULT));
+    crate::daemon::is_left(run_dir, keys.name.as_deref().unwrap_or(NAME_DEFAULT))
+}
+
 /// A server or standby, for the parent to start.
 #[derive(Args, Debug)]
 pub struct Serve {
@@ -79,7 +91,7 @@ impl Serve {
         let root = Path::new("/");
         let role = if self.heir { Role::Heir } else { Role::First };
         let keys = self.flags.keys(root, self.name.as_deref())?;
-        let settings = check::settings(root, keys)?;
+        let settings = check::settings_of_running(root, keys)?;
         crate::daemon::serve_seated(&settings, role, self.ticket)
     }
 }

@@ -88,6 +88,17 @@ pub fn name(name: &str) -> StartResult<()> {
 
 /// Applies defaults and every rule. `keys` has been through `load::keys`, so it has a name.
 pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
+    let memory = memory(root)?;
+    settings_in(root, keys, memory)
+}
+
+/// The same for a service that has its memory already, however little is left besides.
+pub fn settings_of_running(root: &Path, keys: Keys) -> StartResult<Settings> {
+    let memory = Memory { available: u64::MAX, ..memory(root)? };
+    settings_in(root, keys, memory)
+}
+
+fn settings_in(root: &Path, keys: Keys, memory: Memory) -> StartResult<Settings> {
     let service = keys.name.clone().unwrap_or_else(|| super::NAME_DEFAULT.into());
     name(&service)?;
     let target = keys.target.unwrap_or(Target::Swap);
@@ -100,7 +111,7 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     let poll_us = keys.poll_us.unwrap_or(if cpus(root) > 1 { POLL_US_DEFAULT } else { 0 });
     between("poll-us", poll_us, 0, POLL_US_MAX)?;
     let spill = spill::of(&keys, target)?;
-    let (size, pool) = sizes(root, &keys, target, staging, spill.as_ref())?;
+    let (size, pool) = sizes(root, memory, &keys, (target, staging), spill.as_ref())?;
     let swapon = keys.swapon.unwrap_or(false);
     let unsafe_no_lock = keys.unsafe_no_lock.unwrap_or(false);
     if swapon && target == Target::Null {
@@ -170,9 +181,9 @@ fn between<T: PartialOrd + std::fmt::Display>(key: &str, n: T, min: T, max: T) -
 /// as large as its file.
 fn sizes(
     root: &Path,
+    memory: Memory,
     keys: &Keys,
-    target: Target,
-    staging: u64,
+    (target, staging): (Target, u64),
     spill: Option<&Spill>,
 ) -> StartResult<(u64, u64)> {
     let given = |key, bytes: Option<Bytes>, min, max| match bytes {
@@ -181,7 +192,6 @@ fn sizes(
     };
     let size = given("size", keys.size, DEVICE_BYTES_MIN, DEVICE_BYTES_MAX)?;
     let pool = given("pool", keys.pool, POOL_BYTES_MIN, POOL_BYTES_MAX)?;
-    let memory = memory(root)?;
     let share = (memory.total / 4).min(POOL_DEFAULT_MAX);
     let share = (share - share % (1 << 20)).max(POOL_BYTES_MIN);
     // A pool larger than the device could not be filled by it.

@@ -76,6 +76,8 @@ enum Word {
     HandOverAt,
     Beat,
     Excused,
+    SuccessorsWanted,
+    SuccessorsDone,
 }
 
 /// The mapped page.
@@ -277,6 +279,22 @@ impl ControlPage {
             longest_us: self.get(Word::LongestRecovery),
             live_at_us: self.get(Word::LiveAt),
         }
+    }
+
+    /// Asks the parent to let a standby from the program that is in the state directory now take
+    /// over; the number of this order.
+    pub fn want_successor(&self) -> u64 {
+        self.word(Word::SuccessorsWanted).fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The last order of [`ControlPage::want_successor`], and the last that was carried out.
+    pub fn successors(&self) -> (u64, u64) {
+        (self.get(Word::SuccessorsWanted), self.get(Word::SuccessorsDone))
+    }
+
+    /// Orders up to this one are carried out, or were taken back.
+    pub fn note_successor(&self, number: u64) {
+        self.put(Word::SuccessorsDone, number);
     }
 
     /// The server's control thread lives; `excused` says that requests may take long without

@@ -21,7 +21,7 @@ use super::usage;
 use super::{IN_RAM, Tell, cannot, cannot_lock, tolerate};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
-use crate::stats::Stats;
+use crate::stats::{QueueStats, Stats};
 use crate::sys::buffers::IoBuf;
 use crate::sys::guard;
 use crate::sys::lockfile::claim;
@@ -240,6 +240,12 @@ impl<'a> Context<'a> {
                 let memory_locked = self.verify_locked()?;
                 let id = self.live().id;
                 controller.start(id)?;
+                // Once for a device: it waits for requests in flight, and a server that was killed
+                // over that would never end.
+                let (root, depth) = (Path::new("/"), self.settings.depth);
+                for (name, e) in block::apply(root, id, controller.features(), depth) {
+                    (self.tell)(&format!("cannot set {name} of ublkb{id} ({e})"));
+                }
                 self.seat.iter().for_each(|seat| seat.page.note_start(seat.ticket));
                 memory_locked
             }
@@ -251,10 +257,6 @@ impl<'a> Context<'a> {
                 memory_locked
             }
         };
-        let (root, id, depth) = (Path::new("/"), self.live().id, self.settings.depth);
-        for (name, e) in block::apply(root, id, controller.features(), depth) {
-            (self.tell)(&format!("cannot set {name} of ublkb{id} ({e})"));
-        }
         crew.wait_others()?;
         Ok(Some(Safety { memory_locked, io_flusher }))
     }
@@ -316,8 +318,16 @@ impl<'a> Context<'a> {
         let room = Room::new(live.state.store.as_ref(), marks);
         let since = Instant::now();
         let spill_watch = SpillWatch::new();
-        let mut running =
-            Running { context: self, live, controller, safety, since, room, spill_watch };
+        let mut running = Running {
+            context: self,
+            live,
+            controller,
+            safety,
+            since,
+            room,
+            spill_watch,
+            slow: Slow::default(),
+        };
         loop {
             match control::serve(&socket, signals, self.gone, &mut running) {
                 Ok(Ending::Stopped) => return Served::Stopped(Ok(())),
@@ -368,6 +378,29 @@ struct Running<'a> {
     since: Instant,
     room: Room,
     spill_watch: SpillWatch,
+    slow: Slow,
+}
+
+/// What makes requests wait without anything being wrong.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slow {
+    throttled: u64,
+    in_file: u64,
+}
+
+impl Slow {
+    fn of<'a>(queues: impl Iterator<Item = &'a QueueStats>) -> Self {
+        queues.fold(Self::default(), |sum, stats| Self {
+            throttled: sum.throttled + stats.throttled_tries.get(),
+            in_file: sum.in_file + stats.file_begun.get().wrapping_sub(stats.file_ended.get()),
+        })
+    }
+
+    /// Whether a file is waited for, or somebody was throttled since `before`; how long that may
+    /// take is bounded.
+    const fn is_excused(&self, before: &Self) -> bool {
+        self.in_file > 0 || self.throttled != before.throttled
+    }
 }
 
 fn in_use(device: &Path, e: &io::Error) -> StartError {
@@ -440,7 +473,12 @@ impl Service for Running<'_> {
     }
 
     fn tick(&mut self) {
-        self.context.seat.iter().for_each(|seat| seat.page.beat(false));
+        if let Some(seat) = self.context.seat {
+            let queues = (0..self.context.queues).map(|q| self.context.stats.queue(QueueId(q)));
+            let slow = Slow::of(queues);
+            seat.page.beat(slow.is_excused(&self.slow));
+            self.slow = slow;
+        }
         if let Some(message) = self.live.state.store.as_ref().and_then(|s| self.room.look(s)) {
             self.tell(&message);
         }

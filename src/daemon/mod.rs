@@ -38,7 +38,9 @@ mod staging;
 mod standby;
 mod state;
 mod status;
+mod successor;
 pub mod usage;
+mod watchdog;
 mod whispers;
 mod worker;
 
@@ -63,10 +65,11 @@ use spill_file::SpillFile;
 use std::io;
 
 pub use backing::{best as best_copy_mode, check_for_swap};
-pub use leftover::remove_leftover;
+pub use leftover::{is_left, remove_leftover};
 pub use parent::run as run_parent;
 pub use standby::{Standby, format_of};
 pub use state::State;
+pub use successor::{Upgrade, check as check_successor};
 
 /// Tells the administrator something, on stderr. Only start-up and the control thread call this.
 type Tell<'a> = &'a (dyn Fn(&str) + Sync);

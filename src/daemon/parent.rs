@@ -17,6 +17,7 @@
 use super::control_page::{ControlPage, Phase, Stage, Ticket};
 use super::leftover::{self, Found};
 use super::program::{self, PROGRAM};
+use super::watchdog::{self, Watchdog};
 use super::{Role, Tell, cannot, protect, state};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
@@ -91,6 +92,10 @@ struct Parent<'a> {
     failures: u32,
     /// When the next standby may be made.
     next_at_us: u64,
+    /// The order for a successor that is being carried out, and who was standby before.
+    replacing: Option<(u64, Option<Ticket>, bool)>,
+    /// Looks after the device, once there is one.
+    watchdog: Option<Watchdog>,
     /// What has to be said.
     lines: VecDeque<String>,
     /// Memory for the time of need.
@@ -208,6 +213,8 @@ impl<'a> Parent<'a> {
             short_lives: 0,
             failures: 0,
             next_at_us: 0,
+            replacing: None,
+            watchdog: None,
             lines: VecDeque::with_capacity(LINES_MAX),
             reserve: Vec::new(),
             _libraries: Vec::new(),
@@ -260,6 +267,8 @@ impl<'a> Parent<'a> {
                 return self.finish(ended);
             }
             self.look_at_server();
+            self.guard_server();
+            self.look_for_successor();
             self.look_for_heir();
             self.announce(ready);
             self.speak();
@@ -331,6 +340,9 @@ impl<'a> Parent<'a> {
             } else if was_server {
                 self.note_death(ended);
             } else {
+                if self.replacing.is_some_and(|(_, former, told)| !told && former == Some(ticket)) {
+                    continue;
+                }
                 self.failures = self.failures.saturating_add(1);
                 let pause = pause_us(self.failures);
                 self.next_at_us = clock_us() + pause;
@@ -402,6 +414,62 @@ impl<'a> Parent<'a> {
         let server = self.page.server();
         self.members().any(|member| member.ticket == server)
             && self.page.stage(server) == Stage::Live
+    }
+
+    /// Ends a server that has stopped serving, so that a standby takes over.
+    fn guard_server(&mut self) {
+        if !self.is_served() {
+            self.watchdog.iter_mut().for_each(Watchdog::begin_anew);
+            return;
+        }
+        let Some(id) = self.page.device() else { return };
+        if self.watchdog.is_none() {
+            // Until it can be watched it is not.
+            self.watchdog = Watchdog::new(Path::new("/"), id).ok();
+        }
+        let stuck = self.watchdog.as_mut().is_some_and(|dog| dog.is_stuck(&self.page));
+        // Without a standby nobody would be better off.
+        if stuck && self.settled() {
+            // If it waits for memory it cannot even end.
+            self.reserve = Vec::new();
+            let server = self.page.server();
+            let found = self.members().find(|member| member.ticket == server);
+            found.iter().for_each(|member| drop(member.process.ask(Ask::Die)));
+            self.say(format!(
+                "requests wait and none has ended for {} s: the server was killed",
+                watchdog::STUCK_MAX_US / 1_000_000
+            ));
+        }
+    }
+
+    /// Carries out the order to hand over to a standby from another program: the standby there is
+    /// goes, the next one is made, and when it is warm the server is told to leave.
+    fn look_for_successor(&mut self) {
+        let (wanted, done) = self.page.successors();
+        if wanted == done {
+            self.replacing = None;
+            return;
+        }
+        let Some((number, former, told)) = self.replacing else {
+            let former = self.heir().map(|heir| heir.ticket);
+            self.heir().iter().for_each(|heir| drop(heir.process.ask(Ask::End)));
+            self.replacing = Some((wanted, former, false));
+            return;
+        };
+        let server = self.page.server();
+        let heir = self.heir().filter(|heir| Some(heir.ticket) != former);
+        if told {
+            if self.page.stage(server) == Stage::Live && Some(server) == former {
+                self.page.note_successor(number);
+                self.replacing = None;
+            }
+        } else if heir.is_some_and(|heir| self.is_warm(heir)) && self.is_served() {
+            let heir = heir.map(|heir| heir.ticket);
+            let found = self.members().find(|member| member.ticket == server);
+            found.iter().for_each(|member| drop(member.process.ask(Ask::HandOver)));
+            // From here on it is the one that is waited for.
+            self.replacing = Some((number, heir, true));
+        }
     }
 
     /// Makes a standby if there is none. While a server takes over the machine has better things to

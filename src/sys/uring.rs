@@ -73,9 +73,10 @@ pub enum Completion {
 
 /// Mark of a file operation in a command's user data, above the tag.
 const FILE_MARK: u64 = 1 << 16;
-/// Places in the table of registered files.
-const CHAR_DEVICE: Fixed = Fixed(0);
-const BACKING: Fixed = Fixed(1);
+/// Place of the backing in the table of registered files. The char device is not there: the kernel
+/// lets go of what is some tens of milliseconds after a process has ended, and only then can another
+/// server take the device over.
+const BACKING: Fixed = Fixed(0);
 
 /// What a queue's ring is made of.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +109,6 @@ fn retriable(result: io::Result<usize>) -> io::Result<()> {
 pub struct QueueRing {
     ring: IoUring,
     copy: CopyMode,
-    /// For user copy.
     char_device: File,
     descriptors: MmapRaw,
     queue: QueueId,
@@ -148,8 +148,9 @@ impl IdleRing {
         builder.dontfork().setup_cqsize(2 * entries);
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let ring = builder.build(entries)?;
-        let backing = backing.map_or(-1, AsRawFd::as_raw_fd);
-        ring.submitter().register_files(&[-1, backing])?;
+        if let Some(backing) = backing {
+            ring.submitter().register_files(&[backing.as_raw_fd()])?;
+        }
         if copy == CopyMode::Zero {
             ring.submitter().register_buffers_sparse(depth.into())?;
         }
@@ -177,7 +178,6 @@ impl IdleRing {
     /// Puts the ring to use for a queue of the char device `/dev/ublkcN`.
     pub fn attach(self, char_device: &File, queue: QueueId) -> io::Result<QueueRing> {
         let Self { ring, copy, depth } = self;
-        ring.submitter().register_files_update(0, &[char_device.as_raw_fd()])?;
         let len = usize::from(depth) * size_of::<IoDesc>();
         let descriptors = MmapOptions::new()
             .offset(u64::from(queue.0) * abi::QUEUE_DESC_STRIDE)
@@ -220,7 +220,8 @@ impl QueueRing {
             CopyMode::Zero => (0, Some(u64::from(tag.0))),
         };
         let cmd = abi::pack_io_cmd(self.queue.0, tag.0, result, address);
-        let command = opcode::UringCmd16::new(CHAR_DEVICE, op).cmd(cmd).addr(register);
+        let command =
+            opcode::UringCmd16::new(Fd(self.char_device.as_raw_fd()), op).cmd(cmd).addr(register);
         self.queue_entry(&command.build().user_data(u64::from(tag.0)), tag, buffer);
     }
 

@@ -19,7 +19,7 @@ use uswap_bench::swap::random::Random;
 /// Time between two looks at the page.
 const LOOK: Duration = Duration::from_micros(100);
 /// How long a service may be without a server.
-const GONE_MAX: Duration = Duration::from_secs(120);
+const GONE_MAX: Duration = Duration::from_secs(60);
 
 /// Whom to kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -85,12 +85,24 @@ impl Killer {
         let begin = Instant::now();
         while !there(self) {
             if begin.elapsed() > GONE_MAX {
+                self.show();
                 let what = format!("no {what} for {} s", GONE_MAX.as_secs());
                 return Err(StartError::failure(what, "see what the service says"));
             }
             std::thread::sleep(LOOK);
         }
         Ok(())
+    }
+
+    /// What the kernel says of those who wait, for whoever reads the console.
+    fn show(&self) {
+        for ticket in self.page.recent_tickets() {
+            let (holder, stage) = (self.page.holder(ticket), self.page.stage(ticket));
+            eprintln!("killer: ticket {ticket} process {} {stage:?}", holder.pid);
+        }
+        for order in ["l", "w", "m"] {
+            let _ = std::fs::write("/proc/sysrq-trigger", order);
+        }
     }
 
     /// Kills once; how long until somebody else served.

@@ -11,6 +11,8 @@
 
 # The machine has 700 MiB, the kernel and this system included.
 HOG_MIB=${HOG_MIB:-700}
+echo 0 >/proc/sys/kernel/hung_task_panic
+dmesg -n 8
 TIMES=${TIMES:-50}
 modprobe virtio_blk
 within 10 test -b /dev/vda || die "no disk with captured pages"
