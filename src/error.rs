@@ -56,6 +56,16 @@ impl StartError {
         Self { usage: true, what: what.into(), remedy: remedy.into() }
     }
 
+    /// The first word of what happened, where that is one word and a colon: often a key.
+    pub fn key(&self) -> Option<&str> {
+        self.what.split_once(": ").map(|(key, _)| key)
+    }
+
+    /// The same, with `place` (a file and a line) in front.
+    pub fn at(self, place: &str) -> Self {
+        Self { what: format!("{place}: {}", self.what), ..self }
+    }
+
     /// Exit code for the process: 2 for usage, 1 for failure.
     pub const fn exit_code(&self) -> u8 {
         if self.usage { 2 } else { 1 }

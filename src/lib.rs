@@ -7,18 +7,20 @@
 //! |---|---|---|
 //! | 6 | `cli` | words people type |
 //! | 5 | `daemon` | threads and life cycle; where requests meet the store |
-//! | 4 | `config` | settings and their rules |
+//! | 4 | `config`, `metrics` | settings and their rules; what monitoring sees |
 //! | 3 | `store` | the joined mechanism: one file per verb |
 //! | 2 | `ublk`, `codec`, `pool`, `spill`, `table` | transport; codecs; slabs; segments; slots |
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
-//! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
+//! | 0 | `units`, `limits`, `error`, `stats`, `chaos` | words and numbers everybody uses; what tests plant |
 
+pub mod chaos;
 pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod limits;
+pub mod metrics;
 pub mod pool;
 pub mod spill;
 pub mod stats;

@@ -65,7 +65,7 @@ fn real_driver() -> bool {
 }
 
 fn time_use() -> TimeUse {
-    TimeUse { count: 48, mean_ns: 4_321, p50_ns: 4_096, p99_ns: 28_672, p999_ns: 1_048_576 }
+    TimeUse { count: 48, mean_ns: 4_321, p50_ns: 4_096, p99_ns: 28_672, ..TimeUse::default() }
 }
 
 fn status(name: &str, swap: bool) -> Status {
@@ -84,6 +84,7 @@ fn status(name: &str, swap: bool) -> Status {
         staging_bytes: 8 << 20,
         helpers: 1,
         poll_us: 200,
+        metrics: None,
         uptime_seconds: 5,
         swap: swap.then_some(SwapUse {
             size_bytes: 6 << 30,
@@ -128,8 +129,11 @@ fn serve(dir: &Path, status: Status) -> JoinHandle<()> {
             // A connection without a request only asks whether anybody is there.
             let Ok(request) = serde_json::from_str::<Request>(&line) else { continue };
             let stop = matches!(request, Request::Stop);
-            let reply =
-                if stop { Reply::Stopping } else { Reply::Status(Box::new(status.clone())) };
+            let reply = match request {
+                Request::Stop => Reply::Stopping,
+                Request::Set { key, value } => Reply::Done { message: format!("{key} is {value}") },
+                Request::Status => Reply::Status(Box::new(status.clone())),
+            };
             writeln!(stream, "{}", serde_json::to_string(&reply).expect("reply")).expect("sent");
             if stop {
                 return std::fs::remove_file(&path).expect("socket removed");
@@ -141,7 +145,22 @@ fn serve(dir: &Path, status: Status) -> JoinHandle<()> {
 #[test]
 fn help_and_version_are_success() {
     assert_eq!(accepted(&["--version"]), concat!("uswap ", env!("CARGO_PKG_VERSION"), "\n"));
-    for command in ["run", "up", "down", "list", "status", "doctor"] {
+    let commands = [
+        "run",
+        "up",
+        "down",
+        "list",
+        "status",
+        "top",
+        "estimate",
+        "set",
+        "reload",
+        "doctor",
+        "metrics",
+        "check-config",
+        "generate",
+    ];
+    for command in commands {
         assert!(accepted(&["--help"]).contains(&format!("  {command}")));
         assert!(accepted(&[command, "--help"]).contains("Usage: uswap"));
     }
@@ -193,7 +212,7 @@ fn wrong_words_are_code_2_with_a_remedy() {
 #[test]
 fn bad_files_are_code_2_with_the_line() {
     let dir = directory();
-    let file = dir.path().join("x.conf");
+    let file = dir.path().join("x.toml");
     let path = str(&file);
     let line = refused(&["run", "--config", path], 2);
     assert!(
@@ -282,6 +301,55 @@ fn services_are_listed_described_and_stopped() {
         assert_eq!(accepted(&["down", name, at[0], at[1]]), format!("{name} is down\n"));
         server.join().expect("the service ended");
     }
+}
+
+#[test]
+fn tables_have_the_columns_that_were_asked_for() {
+    let dir = directory();
+    let at = ["--run-dir", str(dir.path())];
+    let server = serve(dir.path(), status("one", true));
+    let list = |words: &[&str]| accepted(&[&["list", at[0], at[1]], words].concat());
+    assert_eq!(list(&["-n", "-o", "name,used,priority,pages"]), "one  3M  100  768\n");
+    let shown = list(&["--bytes", "--output", "STORED,Size"]);
+    assert_eq!(shown, " STORED        SIZE\n1048576  6442450944\n");
+    let json = list(&["--json", "--bytes", "-o", "name,data"]);
+    let rows: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(rows, serde_json::json!([{ "name": "one", "data": "3145728" }]));
+    let wrong = refused(&["list", "-o", "name,sise", at[0], at[1]], 2);
+    assert!(wrong.contains("no column \"sise\"; the columns are NAME, DEVICE, SIZE"), "{wrong}");
+    let rows = accepted(&["status", "-n", "-b", "-o", "size,resident", at[0], at[1]]);
+    assert_eq!(rows, "size      6442450944\nresident  0\n");
+    let wrong = refused(&["status", "-o", "sizes", at[0], at[1]], 2);
+    assert!(wrong.contains("no row \"sizes\"; the rows are"), "{wrong}");
+    let frame = accepted(&["top", "--once", at[0], at[1]]);
+    for part in ["uswap one /dev/uswap-test-one", "3M of 6G (0 %)", "requests", "in swap"] {
+        assert!(frame.contains(part), "{part} in\n{frame}");
+    }
+    assert!(refused(&["top", at[0], at[1]], 2).contains("needs a terminal; use --once"));
+    accepted(&["down", "one", at[0], at[1]]);
+    server.join().expect("the service ended");
+}
+
+#[test]
+fn a_running_service_is_changed_by_hand_and_by_its_file() {
+    let dir = directory();
+    let at = ["--run-dir", str(dir.path())];
+    let server = serve(dir.path(), status("one", false));
+    assert_eq!(accepted(&["set", "policy", "dense", at[0], at[1]]), "policy is dense\n");
+    let file = dir.path().join("one.toml");
+    std::fs::write(&file, "pool = \"16M\"\npoll-us = 50\ncodec = \"lz4\"\n").expect("file");
+    let output = uswap(&["reload", "--config", str(&file), at[0], at[1]]);
+    assert_eq!(text(&output.stdout), "poll-us is 50 (was 200)\n");
+    let note = "uswap: pool is 2147483648 and stays so until the service is started anew; to make \
+                it 16777216: `uswap down one` and `uswap up one`\n";
+    assert_eq!((text(&output.stderr), output.status.code()), (note, Some(0)));
+    std::fs::write(&file, "poll-us = 200\n").expect("file");
+    let reload = ["reload", "--config", str(&file), at[0], at[1]];
+    assert_eq!(accepted(&reload), "nothing to change\n");
+    std::fs::write(&file, "poll-us = 200\nsise = 1\n").expect("file");
+    assert!(refused(&reload, 2).contains("one.toml:2: unknown key \"sise\""));
+    accepted(&["down", "one", at[0], at[1]]);
+    server.join().expect("the service ended");
 }
 
 #[test]

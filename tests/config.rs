@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use uswap::cli::examine;
+use uswap::config::check;
 use uswap::config::load::{Bytes, Keys, keys};
-use uswap::config::{check, load};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -74,23 +74,6 @@ fn a_swap_table_that_cannot_be_understood_is_a_warning() {
 }
 
 #[test]
-fn the_example_names_every_key_and_changes_nothing() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/uswap.conf");
-    let text = fs::read_to_string(&path).expect("example");
-    assert_eq!(load::parse(&path, &text).expect("valid"), Keys::default());
-    let given = text
-        .lines()
-        .filter_map(|line| line.strip_prefix('#'))
-        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" = "));
-    let uncommented: String = given.map(|line| format!("{line}\n")).collect();
-    load::parse(&path, &uncommented).expect("valid without the comment signs");
-    for word in Keys::WORDS {
-        let there = uncommented.lines().any(|line| line.starts_with(&format!("{word} = ")));
-        assert!(there, "{word} is not in the example");
-    }
-}
-
-#[test]
 fn a_named_file_must_be_readable_and_a_default_one_need_not_exist() {
     let root = golden().join("01-laptop");
     let text = |path: &str| {
@@ -98,7 +81,7 @@ fn a_named_file_must_be_readable_and_a_default_one_need_not_exist() {
         assert_eq!(error.exit_code(), 2);
         error.to_string()
     };
-    assert!(text("/etc/uswap/none.conf").contains("cannot read /etc/uswap/none.conf"));
+    assert!(text("/etc/uswap/none.toml").contains("cannot read /etc/uswap/none.toml"));
     assert!(text("/proc").contains("cannot read /proc"));
     assert_eq!(keys(&root, None, Keys::default()).expect("no file").size, None);
 }
@@ -106,11 +89,11 @@ fn a_named_file_must_be_readable_and_a_default_one_need_not_exist() {
 #[test]
 fn flags_win_and_a_named_file_may_name_the_service() {
     let root = golden().join("03-every-key");
-    let flags = Keys { depth: Some(100), size: Some(Bytes(8 << 30)), ..Keys::default() };
-    let found = keys(&root, Some(Path::new("/etc/uswap/default.conf")), flags).expect("file");
-    assert_eq!((found.depth, found.size), (Some(100), Some(Bytes(8 << 30))));
+    let flags = Keys { depth: Some(100), size: Some(Bytes::Exact(8 << 30)), ..Keys::default() };
+    let found = keys(&root, Some(Path::new("/etc/uswap/default.toml")), flags).expect("file");
+    assert_eq!((found.depth, found.size), (Some(100), Some(Bytes::Exact(8 << 30))));
     assert_eq!((found.queues, found.name.as_deref()), (Some(2), Some("default")));
     let flags = Keys { name: Some("mine".into()), ..Keys::default() };
-    let found = keys(&root, Some(Path::new("/etc/uswap/default.conf")), flags).expect("file");
+    let found = keys(&root, Some(Path::new("/etc/uswap/default.toml")), flags).expect("file");
     assert_eq!(found.name.as_deref(), Some("mine"));
 }

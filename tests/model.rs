@@ -264,7 +264,7 @@ impl Hand {
 /// What a hand that goes over the table does with old touches. Whether it did.
 fn hold_back(store: &Store, slot: SlotIndex) -> Option<(Entry, Touch)> {
     let (entry, touch) = store.glance(slot);
-    let held = Touch { stamp: store.tick().wrapping_sub(Touch::AGE_MAX), ..touch };
+    let held = Touch { stamp: store.tick().wrapping_sub(uswap_policy::AGE_PINNED_TICKS), ..touch };
     (entry != Entry::Empty && store.retouch(slot, (entry, touch), held)).then_some((entry, held))
 }
 

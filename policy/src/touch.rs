@@ -36,12 +36,14 @@ impl Mark {
     pub const WRITTEN: Self = Self { last_touch_was_read: false, reads: 0 };
 
     /// After one more read.
+    #[inline]
     pub const fn read(self) -> Self {
         let reads = if self.reads < READS_MAX { self.reads + 1 } else { READS_MAX };
         Self { last_touch_was_read: true, reads }
     }
 
     /// With the reads forgotten; whether the last touch was a read stays known.
+    #[inline]
     pub const fn cleared(self) -> Self {
         Self { last_touch_was_read: self.last_touch_was_read, reads: 0 }
     }
@@ -52,21 +54,25 @@ impl Touch {
     pub const BITS: u32 = 11;
 
     /// Just written, in the age tick `now`.
+    #[inline]
     pub const fn written(now: u8) -> Self {
         Self { stamp: now, mark: Mark::WRITTEN }
     }
 
     /// Just read, in the age tick `now`. A page that moves between tiers keeps its touch.
+    #[inline]
     pub const fn read(self, now: u8) -> Self {
         Self { stamp: now, mark: self.mark.read() }
     }
 
     /// Age ticks since the last write or read.
+    #[inline]
     pub const fn age_ticks(self, now: u8) -> u8 {
         now.wrapping_sub(self.stamp)
     }
 
     /// The same, no older than [`AGE_PINNED_TICKS`]; see there.
+    #[inline]
     pub const fn pinned(self, now: u8) -> Self {
         if self.age_ticks(now) <= AGE_PINNED_TICKS {
             return self;
@@ -75,6 +81,7 @@ impl Touch {
     }
 
     /// Bits 0..8 stamp, 8 last touch was a read, 9..11 reads: as in the slot table's entries.
+    #[inline]
     pub const fn to_bits(self) -> u16 {
         self.stamp as u16
             | (self.mark.last_touch_was_read as u16) << 8
@@ -82,6 +89,7 @@ impl Touch {
     }
 
     /// The inverse of [`Touch::to_bits`]. Higher bits are ignored.
+    #[inline]
     pub const fn from_bits(bits: u16) -> Self {
         let mark =
             Mark { last_touch_was_read: bits & 1 << 8 != 0, reads: (bits >> 9) as u8 & READS_MAX };

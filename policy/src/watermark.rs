@@ -33,13 +33,6 @@ pub struct Watermarks {
     level: Level,
 }
 
-/// Low is an eighth of the pool: of 4 GiB 512 MiB are left then, about a second of fast swap-out.
-const LOW_SHIFT: u32 = 3;
-/// Min is a quarter of low.
-const MIN_SHIFT: u32 = 5;
-/// The band is half of min, so the bands of low and min cannot meet.
-const BAND_SHIFT: u32 = 6;
-
 /// Where the marks are, in thousandths of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,22 +46,12 @@ pub struct Marks {
 }
 
 impl Watermarks {
-    /// Chosen marks for a pool of `capacity_units`, which starts with plenty.
-    pub const fn with(capacity_units: u64, marks: Marks) -> Self {
+    /// Marks for a pool of `capacity_units`, which starts with plenty.
+    pub const fn new(capacity_units: u64, marks: Marks) -> Self {
         Self {
             low: permille(capacity_units, marks.low_permille),
             min: permille(capacity_units, marks.min_permille),
             band: permille(capacity_units, marks.band_permille),
-            level: Level::Plenty,
-        }
-    }
-
-    /// Marks for a pool of `capacity_units`, which starts with plenty.
-    pub const fn new(capacity_units: u64) -> Self {
-        Self {
-            low: capacity_units >> LOW_SHIFT,
-            min: capacity_units >> MIN_SHIFT,
-            band: capacity_units >> BAND_SHIFT,
             level: Level::Plenty,
         }
     }

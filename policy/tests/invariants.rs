@@ -1,9 +1,11 @@
 //! Properties of the decisions, over random histories.
 
 use proptest::prelude::*;
-use uswap_policy::{Level, Watermarks};
+use uswap_policy::{Level, Marks, Watermarks};
 
 const CAPACITY: u64 = 1 << 20;
+/// An eighth, a quarter of that, and half of that again.
+const MARKS: Marks = Marks { low_permille: 125, min_permille: 32, band_permille: 16 };
 
 /// Free units below a random capacity, tiny ones included.
 fn history() -> impl Strategy<Value = (u64, Vec<u64>)> {
@@ -14,7 +16,7 @@ fn history() -> impl Strategy<Value = (u64, Vec<u64>)> {
 proptest! {
     #[test]
     fn full_only_when_really_full((capacity, free) in history()) {
-        let mut marks = Watermarks::new(capacity);
+        let mut marks = Watermarks::new(capacity, MARKS);
         for units in free {
             prop_assert_eq!(marks.level(units) == Level::Full, units == 0);
         }
@@ -22,12 +24,12 @@ proptest! {
 
     #[test]
     fn never_better_than_the_marks_and_at_most_a_band_worse((capacity, free) in history()) {
-        let mut marks = Watermarks::new(capacity);
+        let mut marks = Watermarks::new(capacity, MARKS);
         for units in free {
             let level = marks.level(units);
-            let fresh = Watermarks::new(capacity).level(units);
+            let fresh = Watermarks::new(capacity, MARKS).level(units);
             let below = units.saturating_sub(marks.band()).max(1);
-            let worst = Watermarks::new(capacity).level(below);
+            let worst = Watermarks::new(capacity, MARKS).level(below);
             prop_assert!(level >= fresh, "{level:?} for {units}, fresh {fresh:?}");
             prop_assert!(units == 0 || level <= worst, "{level:?} for {units}");
         }
@@ -36,7 +38,7 @@ proptest! {
     #[test]
     fn a_pool_that_only_fills_only_gets_worse((capacity, mut free) in history()) {
         free.sort_unstable_by(|a, b| b.cmp(a));
-        let mut marks = Watermarks::new(capacity);
+        let mut marks = Watermarks::new(capacity, MARKS);
         let levels: Vec<Level> = free.iter().map(|&units| marks.level(units)).collect();
         prop_assert!(levels.is_sorted());
     }
@@ -44,7 +46,7 @@ proptest! {
     #[test]
     fn a_pool_that_only_drains_only_gets_better((capacity, mut free) in history()) {
         free.sort_unstable();
-        let mut marks = Watermarks::new(capacity);
+        let mut marks = Watermarks::new(capacity, MARKS);
         marks.level(0);
         let levels: Vec<Level> = free.iter().map(|&units| marks.level(units)).collect();
         prop_assert!(levels.is_sorted_by(|a, b| a >= b));
@@ -56,7 +58,7 @@ proptest! {
         low in any::<bool>(),
         steps in proptest::collection::vec(any::<u64>(), 1..200),
     ) {
-        let mut marks = Watermarks::new(capacity);
+        let mut marks = Watermarks::new(capacity, MARKS);
         let mark = if low { marks.marks().0 } else { marks.marks().1 };
         let mut changes = 0;
         let mut last = marks.level(mark + 1);
@@ -71,7 +73,7 @@ proptest! {
 
     #[test]
     fn the_same_input_changes_nothing((capacity, free) in history()) {
-        let mut marks = Watermarks::new(capacity);
+        let mut marks = Watermarks::new(capacity, MARKS);
         for units in free {
             prop_assert_eq!(marks.level(units), marks.level(units));
         }
@@ -80,19 +82,19 @@ proptest! {
 
 #[test]
 fn the_levels_of_an_ordinary_pool() {
-    let mut marks = Watermarks::new(1024);
-    assert_eq!((marks.marks(), marks.band()), ((128, 32), 16));
+    let mut marks = Watermarks::new(1000, MARKS);
+    assert_eq!((marks.marks(), marks.band()), ((125, 32), 16));
     let walk = [
-        (1024, Level::Plenty),
-        (128, Level::Low),
-        (144, Level::Low),
-        (145, Level::Plenty),
+        (1000, Level::Plenty),
+        (125, Level::Low),
+        (141, Level::Low),
+        (142, Level::Plenty),
         (32, Level::Min),
         (0, Level::Full),
         (1, Level::Min),
         (48, Level::Min),
         (49, Level::Low),
-        (1024, Level::Plenty),
+        (1000, Level::Plenty),
     ];
     for (free, level) in walk {
         assert_eq!(marks.level(free), level, "{free}");

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How long a stopped service may take to delete its device and give its memory back.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long another swapoff of the same area may get nowhere.
+const OTHER_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Time between two looks at a running swapoff.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -91,7 +93,7 @@ fn swapoff(root: &Path, area: &SwapArea) -> StartResult<()> {
         progress("");
     }
     let output = child.wait_with_output();
-    if output.as_ref().is_ok_and(|output| output.status.success()) {
+    if output.as_ref().is_ok_and(|output| output.status.success()) || done_by_another(root, area) {
         return Ok(());
     }
     let why = output.map_or_else(
@@ -104,6 +106,24 @@ fn swapoff(root: &Path, area: &SwapArea) -> StartResult<()> {
     let again = "the service still runs and its pages are safe; free some memory and try again";
     let remedy = swap::remedy(&why).unwrap_or(again);
     Err(StartError::failure(format!("swapoff {device} failed: {why}"), remedy))
+}
+
+/// Whether somebody else switches this area off at the same time, as systemd does at shutdown with
+/// every swap area. Waits until they are done, as long as they get on.
+fn done_by_another(root: &Path, area: &SwapArea) -> bool {
+    let mut used = u64::MAX;
+    let mut patience = OTHER_WAIT_MAX;
+    loop {
+        match swap_area(root, &area.path) {
+            Ok(None) => return true,
+            Ok(Some(now)) if now.used_bytes < used => {
+                (used, patience) = (now.used_bytes, OTHER_WAIT_MAX);
+            }
+            _ if patience.is_zero() => return false,
+            _ => patience = patience.saturating_sub(POLL),
+        }
+        sleep(POLL);
+    }
 }
 
 /// Settings that `up` changed, unless another service still wants them so.

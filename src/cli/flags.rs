@@ -1,7 +1,7 @@
 //! Flags of `run`, shared with `up`, and the run directory that all other commands take.
 
 use crate::config::load::{self, Bytes, Keys};
-use crate::config::{CodecChoice, CopyChoice, RUN_DIR_DEFAULT, Target, size};
+use crate::config::{CodecChoice, CopyChoice, RUN_DIR_DEFAULT, Settings, Target, check};
 use crate::error::StartResult;
 use clap::Args;
 use std::ffi::OsString;
@@ -11,20 +11,21 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Clone, Debug)]
 pub struct RunFlags {
     /// Read settings from FILE (TOML; keys are the names of these flags) [default:
-    /// /etc/uswap/NAME.conf if it exists]. Flags win over the file
+    /// /etc/uswap/NAME.toml if it exists]. Drop-ins in FILE.d/*.toml go over it, flags over both
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Number of the device, /dev/ublkbN [default: the first free one]
     #[arg(long, value_name = "N")]
     id: Option<u32>,
-    /// Size of the device: bytes, or a number with K, M, G or T [default: 3 x pool
-    /// and spill]
+    /// Size of the device: bytes, a number with K, M, G or T, a part of RAM such as 50%, or an
+    /// expression such as min(ram/2, 8G). When the pool is full, writes fail and the kernel keeps
+    /// pages in RAM [default: 3 x pool and spill, as program memory usually stores 2.5 to 3 to one]
     #[arg(long, value_parser = bytes, allow_hyphen_values = true)]
-    size: Option<u64>,
+    size: Option<Bytes>,
     /// Most RAM for stored pages; taken ahead of need, 32M at start [default: a quarter of RAM, at
     /// most 4G]
     #[arg(long, value_parser = bytes, value_name = "SIZE", allow_hyphen_values = true)]
-    pool: Option<u64>,
+    pool: Option<Bytes>,
     /// Hardware queues, a thread each [default: what suits the kernel and the CPUs]
     #[arg(long, value_name = "N")]
     queues: Option<u16>,
@@ -34,7 +35,7 @@ pub struct RunFlags {
     /// RAM for pages that are committed and not yet compressed, of all queues together; 0
     /// compresses before each commit [default: 8M]
     #[arg(long, value_parser = bytes, value_name = "SIZE", allow_hyphen_values = true)]
-    staging: Option<u64>,
+    staging: Option<Bytes>,
     /// Threads that compress for the queues, 1 to 16 [default: one less than CPUs, 1 to 3]
     #[arg(long, value_name = "N")]
     helpers: Option<u16>,
@@ -61,7 +62,7 @@ pub struct RunFlags {
     /// How much of --spill to use; a file that does not exist is made that large, every block
     /// written [default: all of a file or device that exists]
     #[arg(long, value_parser = bytes, value_name = "SIZE", allow_hyphen_values = true)]
-    spill_size: Option<u64>,
+    spill_size: Option<Bytes>,
     /// How the loop target moves data: copy (the driver does), user (the server does), zero (no
     /// copies), or auto, the best that the kernel has [default: auto]
     #[arg(long, value_name = "MODE", value_parser = copy)]
@@ -73,6 +74,10 @@ pub struct RunFlags {
     /// Control socket [default: RUN_DIR/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Serve metrics for Prometheus over HTTP at ADDR, such as 127.0.0.1:10847, or off. Whoever can
+    /// connect can read them [default: 127.0.0.1:10847, unless it is taken]
+    #[arg(long, value_name = "ADDR|off")]
+    metrics: Option<String>,
     /// State of all services [default: /run/uswap]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -101,26 +106,27 @@ pub struct RunFlags {
 }
 
 impl RunFlags {
-    /// Flags over the file, with the name settled.
-    pub fn keys(&self, root: &Path, name: Option<&str>) -> StartResult<Keys> {
+    /// Flags over the file, with the name settled; and the flags alone.
+    fn keys(&self, root: &Path, name: Option<&str>) -> StartResult<(Keys, Keys)> {
         let flags = Keys {
             name: name.map(str::to_owned),
             id: self.id,
-            size: self.size.map(Bytes),
-            pool: self.pool.map(Bytes),
+            size: self.size.clone(),
+            pool: self.pool.clone(),
             queues: self.queues,
             depth: self.depth,
-            staging: self.staging.map(Bytes),
+            staging: self.staging.clone(),
             helpers: self.helpers,
             poll_us: self.poll_us,
             codec: self.codec,
             policy: self.policy.clone(),
             target: self.target,
             spill: self.spill.clone(),
-            spill_size: self.spill_size.map(Bytes),
+            spill_size: self.spill_size.clone(),
             copy: self.copy,
             unsafe_spill: self.unsafe_spill,
             socket: self.socket.clone(),
+            metrics: self.metrics.clone(),
             run_dir: self.run_dir.clone(),
             swapon: self.swapon,
             priority: self.priority,
@@ -128,7 +134,21 @@ impl RunFlags {
             standby: self.standby,
             unsafe_no_lock: self.unsafe_no_lock,
         };
-        load::keys(root, self.config.as_deref(), flags)
+        Ok((load::keys(root, self.config.as_deref(), flags.clone())?, flags))
+    }
+
+    /// The checked settings; `change` has the last word before the check. What is wrong in a file
+    /// is an error with the line.
+    pub fn settings(
+        &self,
+        root: &Path,
+        name: Option<&str>,
+        change: impl FnOnce(&mut Keys),
+    ) -> StartResult<Settings> {
+        let (mut keys, flags) = self.keys(root, name)?;
+        change(&mut keys);
+        let file = load::file_of(self.config.as_deref(), name);
+        check::settings(root, keys).map_err(|e| load::located(root, &file, &flags, e))
     }
 
     /// The file these settings come from, if one was named.
@@ -137,8 +157,8 @@ impl RunFlags {
     }
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
-    size::parse(text)
+fn bytes(text: &str) -> Result<Bytes, String> {
+    Bytes::parse(text)
 }
 
 fn codec(text: &str) -> Result<CodecChoice, String> {
@@ -163,7 +183,7 @@ fn copy(text: &str) -> Result<CopyChoice, String> {
 }
 
 /// Words for the command line of a `run` that is to have exactly these settings.
-pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
+pub fn to_args(settings: &Settings) -> Vec<OsString> {
     let mut args: Vec<OsString> = Vec::new();
     let mut push = |flag: &str, value: OsString| args.extend([flag.into(), value]);
     // An empty file, or the service's default one would fill in what is not said here.
@@ -189,6 +209,9 @@ pub fn to_args(settings: &crate::config::Settings) -> Vec<OsString> {
     push("--copy", settings.copy.name().into());
     push("--socket", settings.socket.clone().into());
     push("--run-dir", settings.run_dir.clone().into());
+    if settings.metrics.asked {
+        push("--metrics", settings.metrics.to_string().into());
+    }
     if let Some(id) = settings.id {
         push("--id", id.to_string().into());
     }
@@ -219,7 +242,6 @@ impl RunDir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::check;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -240,14 +262,14 @@ mod tests {
         };
         file("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 8388608 kB\n");
         file("dev/null", "");
-        file("etc/uswap/x.conf", "id = 5\nqueues = 2\nsocket = \"/other\"\n");
-        file("mine.conf", "name = \"x\"\ndepth = 16\n");
+        file("etc/uswap/x.toml", "id = 5\nqueues = 2\nsocket = \"/other\"\n");
+        file("mine.toml", "name = \"x\"\ndepth = 16\n");
         let settings = |words: Vec<OsString>| {
             let words = Words::try_parse_from(words).expect("words");
-            let keys = words.flags.keys(root.path(), words.name.as_deref()).expect("keys");
-            check::settings(root.path(), keys).expect("settings")
+            let name = words.name.as_deref();
+            words.flags.settings(root.path(), name, |_| {}).expect("settings")
         };
-        let wanted = settings(["up", "--config", "/mine.conf"].map(OsString::from).to_vec());
+        let wanted = settings(["up", "--config", "/mine.toml"].map(OsString::from).to_vec());
         assert_eq!((wanted.id, wanted.queues, wanted.depth), (None, None, 16));
         let args = std::iter::once("run".into()).chain(to_args(&wanted)).collect();
         assert_eq!(settings(args), wanted);

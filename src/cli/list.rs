@@ -1,29 +1,72 @@
 //! `uswap list`: all services, in the manner of zramctl.
 
+use super::columns::{Column, Numbers, chosen, data_bytes, ratio};
 use super::flags::RunDir;
 use super::service::{Service, State};
 use super::{note, say, table};
-use crate::config::size;
-use crate::daemon::protocol::Status;
+use crate::daemon::protocol::{Status, SwapUse};
 use crate::error::{StartError, StartResult};
 use crate::units::PAGE_SIZE;
 use clap::Args;
 
-const HEAD: [&str; 10] =
-    ["NAME", "DEVICE", "SIZE", "TARGET", "CODEC", "POOL", "DATA", "STORED", "RATIO", "SWAP"];
-const NUMBERS: [usize; 5] = [2, 5, 6, 7, 8];
+/// Columns without --output.
+const USUAL: &str = "NAME,DEVICE,SIZE,TARGET,CODEC,POOL,DATA,STORED,RATIO,SWAP";
+
+/// Every column there is.
+const COLUMNS: &[Column<Status>] = &[
+    Column::text("NAME", |s, _| s.name.clone()),
+    Column::text("DEVICE", |s, _| s.device.clone()),
+    Column::number("SIZE", |s, n| n.bytes(s.size_bytes)),
+    Column::text("TARGET", |s, _| s.target.clone()),
+    Column::text("CODEC", |s, _| s.codec.clone()),
+    Column::number("POOL", |s, n| n.bytes(s.memory.pool_bytes)),
+    Column::number("DATA", |s, n| n.bytes(data_bytes(s))),
+    Column::number("STORED", |s, n| n.bytes(s.memory.pool_used_bytes)),
+    Column::number("RATIO", |s, _| ratio(data_bytes(s), s.memory.pool_used_bytes)),
+    Column::text("SWAP", swap),
+    Column::number("USED", |s, n| s.swap.as_ref().map_or("-".into(), |w| n.bytes(w.used_bytes))),
+    Column::number("PRIORITY", |s, _| {
+        s.swap.as_ref().map_or("-".into(), |w| w.priority.to_string())
+    }),
+    Column::number("PAGES", |s, _| s.pages.stored.to_string()),
+    Column::number("DENSE", |s, _| s.pages.dense.to_string()),
+    Column::number("SAME", |s, _| s.pages.same.to_string()),
+    Column::number("HUGE", |s, _| s.pages.huge.to_string()),
+    Column::number("SPILLED", |s, _| s.pages.spilled.to_string()),
+    Column::number("STALE", stale),
+    Column::number("RESIDENT", |s, n| n.bytes(s.memory.resident_bytes)),
+    Column::text("ROOM", |s, _| s.memory.pool_level.clone()),
+    Column::text("POLICY", |s, _| s.policy.as_ref().map_or("-".into(), |p| p.name.clone())),
+    Column::text("PRESSURE", |s, _| s.policy.as_ref().map_or("-".into(), |p| p.pressure.clone())),
+    Column::text("SPILL", |s, _| s.spill.as_ref().map_or("-".into(), |p| p.health.clone())),
+    Column::text("METRICS", |s, _| s.metrics.clone().unwrap_or("-".into())),
+    Column::number("PID", |s, _| s.pid.to_string()),
+    Column::number("UP", |s, _| s.uptime_seconds.to_string()),
+    Column::text("VERSION", |s, _| s.version.clone()),
+];
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-POOL    most RAM that stored pages may take
-DATA    what the stored pages were before compression
-STORED  how much of the pool they fill, rounding and headers included
-RATIO   DATA / STORED
-SWAP    what the kernel has in use, and the priority; - if not swapped on")]
+POOL      most RAM that stored pages may take
+DATA      what the stored pages were before compression
+STORED    how much of the pool they fill, rounding and headers included
+RATIO     DATA / STORED
+SWAP      what the kernel has in use, and the priority; - if not swapped on
+More: USED PRIORITY PAGES DENSE SAME HUGE SPILLED (pages), STALE (freed, not announced), RESIDENT,
+ROOM, POLICY, PRESSURE, SPILL (health), METRICS, PID, UP (seconds), VERSION")]
 pub struct List {
-    /// Print an array of status objects
+    /// Columns, in this order, by commas; upper or lower case
+    #[arg(long, short, value_name = "COLUMNS", default_value = USUAL, hide_default_value = true)]
+    output: String,
+    /// Print an array of objects: with --output of its columns, without it everything
     #[arg(long)]
     json: bool,
+    /// Print sizes in bytes
+    #[arg(long, short)]
+    bytes: bool,
+    /// Leave the line of column names out
+    #[arg(long, short)]
+    noheadings: bool,
     #[command(flatten)]
     run_dir: RunDir,
 }
@@ -31,6 +74,7 @@ pub struct List {
 impl List {
     /// Prints the table. A service that does not answer gets a line on stderr and no row.
     pub fn execute(&self) -> StartResult<()> {
+        let columns = chosen(COLUMNS, &self.output)?;
         let mut found = Vec::new();
         for service in Service::all(self.run_dir.path())? {
             match service.state() {
@@ -42,11 +86,23 @@ impl List {
                 Err(e) => note(&format!("{}: {e}", service.name)),
             }
         }
-        if self.json {
+        if self.json && self.output == USUAL {
             return say(&(json(&found)? + "\n"));
         }
+        let numbers = Numbers { exact: self.bytes };
+        let row = |status: &Status| columns.iter().map(|c| (c.value)(status, numbers)).collect();
         let rows: Vec<Vec<String>> = found.iter().map(row).collect();
-        say(&table::render(&HEAD, &rows, &NUMBERS))
+        let head: Vec<&str> = columns.iter().map(|column| column.name).collect();
+        if self.json {
+            let object = |row: &Vec<String>| -> serde_json::Map<String, serde_json::Value> {
+                let names = head.iter().map(|name| name.to_ascii_lowercase());
+                names.zip(row.iter().map(|value| value.as_str().into())).collect()
+            };
+            let objects: Vec<_> = rows.iter().map(object).collect();
+            return say(&(json(&objects)? + "\n"));
+        }
+        let right: Vec<usize> = (0..columns.len()).filter(|&i| columns[i].is_number).collect();
+        say(&table::render(Some(head.as_slice()).filter(|_| !self.noheadings), &rows, &right))
     }
 }
 
@@ -56,32 +112,14 @@ pub fn json<T: serde::Serialize>(value: &T) -> StartResult<String> {
         .map_err(|e| StartError::failure(format!("cannot make JSON: {e}"), "report this"))
 }
 
-fn row(status: &Status) -> Vec<String> {
-    let stored = status.memory.pool_used_bytes;
-    let swap = status.swap.as_ref().map_or_else(
+fn stale(status: &Status, numbers: Numbers) -> String {
+    let pages = |swap: &SwapUse| numbers.bytes(swap.stale_pages_min * PAGE_SIZE as u64);
+    status.swap.as_ref().map_or_else(|| "-".into(), pages)
+}
+
+fn swap(status: &Status, numbers: Numbers) -> String {
+    status.swap.as_ref().map_or_else(
         || "-".into(),
-        |swap| format!("{} [{}]", size::format(swap.used_bytes), swap.priority),
-    );
-    vec![
-        status.name.clone(),
-        status.device.clone(),
-        size::format(status.size_bytes),
-        status.target.clone(),
-        status.codec.clone(),
-        size::format(status.memory.pool_bytes),
-        size::format(data_bytes(status)),
-        size::format(stored),
-        ratio(data_bytes(status), stored),
-        swap,
-    ]
-}
-
-/// What the pages in RAM were before compression.
-pub fn data_bytes(status: &Status) -> u64 {
-    status.pages.stored.saturating_sub(status.pages.spilled).saturating_mul(PAGE_SIZE as u64)
-}
-
-/// `data / stored` with two decimals; `-` where nothing takes room.
-pub fn ratio(data: u64, stored: u64) -> String {
-    if stored == 0 { "-".into() } else { format!("{:.2}", data as f64 / stored as f64) }
+        |swap| format!("{} [{}]", numbers.bytes(swap.used_bytes), swap.priority),
+    )
 }

@@ -4,15 +4,22 @@
 //! line on stderr,
 //! `uswap: MESSAGE; REMEDY`. A reader that goes away (`uswap list | head -1`) is success.
 
+mod change;
+mod check_config;
+mod columns;
 mod doctor;
 mod down;
+mod estimate;
 mod flags;
+mod generate;
 mod list;
+mod metrics;
 mod run;
 mod service;
 mod status;
 mod swap;
 mod table;
+mod top;
 mod tune;
 mod up;
 mod upgrade;
@@ -51,6 +58,14 @@ enum Command {
     List(list::List),
     /// Show one service in full
     Status(status::Status),
+    /// Change a setting of a service that runs
+    Set(change::Set),
+    /// Read a service's configuration file again and change what can change while it runs
+    Reload(change::Reload),
+    /// Show one service live: tiers, rates, latencies, and who is swapped out
+    Top(top::Top),
+    /// Sample memory that is in use and say what uswap would save on it, per codec
+    Estimate(estimate::EstimateArgs),
     /// Say what this machine lacks for swap on ublk and how to fix it
     #[command(after_help = "Exit code 1 if any row says fail.")]
     Doctor(doctor::Doctor),
@@ -60,6 +75,15 @@ enum Command {
     /// Whether this program can take over the service with this state
     #[command(hide = true)]
     CheckState(upgrade::CheckState),
+    /// Show one service's metrics, as Prometheus sees them, or write them to a file
+    Metrics(metrics::Metrics),
+    /// Say whether configuration files are right, and what they amount to
+    CheckConfig(check_config::CheckConfig),
+    /// Make files for other programs: configuration, dashboard, alert rules, man pages, completions
+    Generate(generate::Generate),
+    /// The service of a device, for the udev rule
+    #[command(hide = true)]
+    UdevName(service::UdevName),
     /// mkswap and swapon for `run --swapon`: waits for the device's path on stdin
     #[command(hide = true)]
     SwaponHelper(run::SwaponHelper),
@@ -87,7 +111,15 @@ fn dispatch(command: Command) -> StartResult<ExitCode> {
         Command::CheckState(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::List(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Status(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Set(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Reload(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Top(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Estimate(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => args.execute(),
+        Command::Metrics(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::CheckConfig(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Generate(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::UdevName(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::SwaponHelper(args) => args.execute().map(|()| ExitCode::SUCCESS),
     }
 }

@@ -6,15 +6,16 @@
 //! and swapon in its own process.
 
 use super::flags::{RunFlags, to_args};
-use super::{doctor, note, say, swap};
-use crate::config::load::Keys;
-use crate::config::{NAME_DEFAULT, PRIORITY_DEFAULT, RUN_DIR_DEFAULT, Settings, check};
+use super::{doctor, note, say, swap, tune};
+use crate::config::{PRIORITY_DEFAULT, Settings};
 use crate::daemon::Role;
+use crate::daemon::notify::Manager;
+use crate::daemon::protocol::{Request, ask};
 use crate::error::{StartError, StartResult};
 use clap::Args;
 use std::io::{BufRead, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 #[derive(Args, Debug)]
@@ -24,6 +25,9 @@ pub struct Run {
     name: Option<String>,
     #[command(flatten)]
     flags: RunFlags,
+    /// Set vm.page-cluster to 0 with swapon, until `uswap down`, as `up` does
+    #[arg(long)]
+    tune: bool,
     /// Leave the session and terminal of whoever started this (for `uswap up`)
     #[arg(long, hide = true)]
     new_session: bool,
@@ -33,21 +37,22 @@ impl Run {
     /// Serves until told to stop.
     pub fn execute(&self) -> StartResult<ExitCode> {
         let root = Path::new("/");
-        let keys = self.flags.keys(root, self.name.as_deref())?;
-        let settings = if is_left(&keys) {
-            check::settings_of_running(root, keys)?
-        } else {
-            check::settings(root, keys)?
-        };
+        let settings = self.flags.settings(root, self.name.as_deref(), |_| {})?;
         if self.new_session {
             // Fails only for the leader of a process group, which then has a session of its own
             // making.
             let _ = rustix::process::setsid();
         }
-        let mut helper = if settings.swapon { Some(start_helper(&settings)?) } else { None };
+        let manager = Manager::of_this_process();
+        let mut helper =
+            if settings.swapon { Some(start_helper(&settings, self.tune)?) } else { None };
         let mut said = Ok(());
         let mut ready = |device: &str| {
             said = say(&format!("ready {device}\n"));
+            // With swapon it is the helper who knows when the service is up.
+            if let Some(manager) = manager.as_ref().filter(|_| !settings.swapon) {
+                manager.tell(&format!("READY=1\nSTATUS=serves {device}"));
+            }
             if let Some(mut pipe) = helper.as_mut().and_then(|child| child.stdin.take()) {
                 // If the helper has died the pipe is broken; it has said why on stderr.
                 let _ = writeln!(pipe, "{device}");
@@ -57,6 +62,9 @@ impl Run {
             true => crate::daemon::run_parent(&settings, to_args(&settings), &mut ready, &note),
             false => crate::daemon::serve(&settings, &mut ready, &note).map(|()| 0),
         };
+        if let Some(manager) = &manager {
+            manager.tell("STOPPING=1");
+        }
         if let Some(mut child) = helper {
             drop(child.stdin.take());
             let _ = child.wait();
@@ -64,12 +72,6 @@ impl Run {
         let code = served?;
         said.map(|()| ExitCode::from(code))
     }
-}
-
-/// Whether there is a service to go on with, which has its memory already.
-fn is_left(keys: &Keys) -> bool {
-    let run_dir = keys.run_dir.as_deref().unwrap_or(Path::new(RUN_DIR_DEFAULT));
-    crate::daemon::is_left(run_dir, keys.name.as_deref().unwrap_or(NAME_DEFAULT))
 }
 
 /// A server or standby, for the parent to start.
@@ -90,13 +92,12 @@ impl Serve {
     pub fn execute(&self) -> StartResult<()> {
         let root = Path::new("/");
         let role = if self.heir { Role::Heir } else { Role::First };
-        let keys = self.flags.keys(root, self.name.as_deref())?;
-        let settings = check::settings_of_running(root, keys)?;
+        let settings = self.flags.settings(root, self.name.as_deref(), |_| {})?;
         crate::daemon::serve_seated(&settings, role, self.ticket)
     }
 }
 
-fn start_helper(settings: &Settings) -> StartResult<Child> {
+fn start_helper(settings: &Settings, tune: bool) -> StartResult<Child> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("uswap").arg("swapon-helper").args(["--name", &settings.name]);
     let priority = settings.priority.unwrap_or(PRIORITY_DEFAULT).to_string();
@@ -104,6 +105,10 @@ fn start_helper(settings: &Settings) -> StartResult<Child> {
     if settings.discard {
         command.arg("--discard");
     }
+    if tune {
+        command.arg("--tune").arg(&settings.run_dir);
+    }
+    command.arg("--socket").arg(&settings.socket);
     command.stdin(Stdio::piped()).spawn().map_err(|e| {
         StartError::failure(
             format!("cannot start the helper for --swapon: {e}"),
@@ -120,11 +125,17 @@ pub struct SwaponHelper {
     priority: i16,
     #[arg(long)]
     discard: bool,
+    /// Where to note what vm.page-cluster was
+    #[arg(long, value_name = "RUN_DIR")]
+    tune: Option<PathBuf>,
+    #[arg(long)]
+    socket: Option<PathBuf>,
 }
 
 impl SwaponHelper {
     /// Switches swap on for the device named on stdin. No name means that the service did not come
-    /// up and has said so itself. A failure leaves the service running.
+    /// up and has said so itself. A failure leaves the service running, but for a service manager:
+    /// there, who is not in use has not started.
     pub fn execute(&self) -> StartResult<()> {
         let mut line = String::new();
         let read = std::io::stdin().lock().read_line(&mut line);
@@ -132,10 +143,26 @@ impl SwaponHelper {
         if read.is_err() || device.is_empty() {
             return Ok(());
         }
-        for warning in doctor::before_swapon(Path::new("/")) {
+        let (root, manager) = (Path::new("/"), Manager::of_this_process());
+        if let Some(line) = self.tune.as_deref().and_then(|dir| tune::PAGE_CLUSTER.apply(root, dir))
+        {
+            note(&line);
+        }
+        for warning in doctor::before_swapon(root) {
             note(&warning);
         }
-        match swap::enable(device, &self.name, self.priority, self.discard) {
+        let enabled = swap::enable(device, &self.name, self.priority, self.discard);
+        if let Some(manager) = manager {
+            match &enabled {
+                Ok(done) => manager.tell(&format!("READY=1\nSTATUS={done}")),
+                Err(e) => {
+                    manager.tell(&format!("STATUS={}", e.to_string().replace('\n', " ")));
+                    // If it cannot be asked to end, the manager loses patience and does that.
+                    let _ = self.socket.as_deref().map(|socket| ask(socket, &Request::Stop));
+                }
+            }
+        }
+        match enabled {
             Ok(done) => say(&format!("{done}\n")),
             Err(e) => Err(StartError::failure(
                 format!("the service runs, but {device} is not in use as swap: {e}"),

@@ -1,9 +1,13 @@
 //! Finding services: one control socket each in the run directory.
 
+use super::flags::RunDir;
+use super::say;
 use crate::config::load::{self, Keys};
 use crate::config::{RUN_DIR_DEFAULT, check};
+use crate::daemon::device_of;
 use crate::daemon::protocol::{Reply, Request, Status, ask};
 use crate::error::{StartError, StartResult};
+use clap::Args;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -71,6 +75,40 @@ impl Service {
         Ok(found)
     }
 
+    /// The service of this name; without one, the only one there is.
+    pub fn chosen(name: Option<&str>, run_dir: &RunDir) -> StartResult<Self> {
+        if let Some(name) = name {
+            return Self::named(Path::new("/"), name, run_dir.given.as_deref());
+        }
+        let mut all = Self::all(run_dir.path())?;
+        match (all.pop(), all.len()) {
+            (Some(only), 0) => Ok(only),
+            (None, _) => Err(StartError::failure(
+                format!("no service in {}", run_dir.path().display()),
+                "start one with `uswap up`",
+            )),
+            (Some(last), _) => {
+                all.push(last);
+                let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
+                Err(StartError::usage(
+                    format!("there are several services: {}", names.join(", ")),
+                    "name one of them",
+                ))
+            }
+        }
+    }
+
+    /// What the service says of itself; an error if no server answers.
+    pub fn status(&self) -> StartResult<Box<Status>> {
+        match self.state()? {
+            State::Running(status) => Ok(status),
+            State::Dead => Err(StartError::failure(
+                format!("no server answers for {}", self.name),
+                "see `uswap list`, or start it with `uswap up NAME`",
+            )),
+        }
+    }
+
     /// Asks the service to describe itself. A server that is there but does not answer is an error.
     pub fn state(&self) -> StartResult<State> {
         match UnixStream::connect(&self.socket) {
@@ -86,7 +124,9 @@ impl Service {
         match ask(&self.socket, &Request::Status)? {
             Reply::Status(status) => Ok(State::Running(status)),
             Reply::Refused { message } => Err(refused(&message)),
-            Reply::Stopping => Err(refused(&format!("{} is stopping; wait", self.name))),
+            Reply::Stopping | Reply::Done { .. } => {
+                Err(refused(&format!("{} is stopping; wait", self.name)))
+            }
         }
     }
 
@@ -94,7 +134,7 @@ impl Service {
     pub fn stop(&self) -> StartResult<()> {
         match ask(&self.socket, &Request::Stop)? {
             Reply::Refused { message } => Err(refused(&message)),
-            Reply::Stopping | Reply::Status(_) => Ok(()),
+            Reply::Stopping | Reply::Status(_) | Reply::Done { .. } => Ok(()),
         }
     }
 
@@ -108,6 +148,33 @@ impl Service {
             sleep(POLL);
         }
         true
+    }
+}
+
+/// Finds a service by its device.
+#[derive(Args, Debug)]
+pub struct UdevName {
+    /// Kernel name of the device, such as ublkb0
+    #[arg(value_name = "DEVICE")]
+    device: String,
+    #[command(flatten)]
+    run_dir: RunDir,
+}
+
+impl UdevName {
+    /// Prints the name. From files alone: while udev waits, the server may not answer yet.
+    pub fn execute(&self) -> StartResult<()> {
+        let id = self.device.strip_prefix("ublkb").and_then(|id| id.parse::<u32>().ok());
+        let entries = std::fs::read_dir(self.run_dir.path()).into_iter().flatten().flatten();
+        let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let found = names.find(|name| id.is_some() && device_of(self.run_dir.path(), name) == id);
+        match found {
+            Some(name) => say(&format!("{name}\n")),
+            None => Err(StartError::failure(
+                format!("no service in {} has {}", self.run_dir.path().display(), self.device),
+                "see `uswap list`",
+            )),
+        }
     }
 }
 
@@ -144,7 +211,7 @@ mod tests {
         let root = tempfile::tempdir().expect("directory");
         let etc = root.path().join("etc/uswap");
         std::fs::create_dir_all(&etc).expect("etc");
-        std::fs::write(etc.join("x.conf"), "socket = \"/run/elsewhere\"").expect("file");
+        std::fs::write(etc.join("x.toml"), "socket = \"/run/elsewhere\"").expect("file");
         let found = Service::named(root.path(), "x", None).expect("named");
         assert_eq!(found.socket, Path::new("/run/elsewhere"));
         let found = Service::named(root.path(), "x", Some(Path::new("/r"))).expect("named");

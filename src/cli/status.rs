@@ -1,23 +1,31 @@
 //! `uswap status`: everything one service says of itself.
 
+use super::columns::{Numbers, data_bytes, ratio};
 use super::flags::RunDir;
-use super::list::{data_bytes, json, ratio};
-use super::service::{Service, State};
+use super::list::json;
+use super::service::Service;
 use super::{say, table};
-use crate::config::size::format as human;
 use crate::daemon::protocol::{self, PageCounts};
 use crate::error::{StartError, StartResult};
 use clap::Args;
-use std::path::Path;
 
 #[derive(Args, Debug)]
 pub struct Status {
     /// Name of the service [default: the only one]
     #[arg(value_name = "NAME")]
     name: Option<String>,
+    /// Rows, by commas; all of them if nothing is said
+    #[arg(long, short, value_name = "ROWS")]
+    output: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Print sizes in bytes
+    #[arg(long, short)]
+    bytes: bool,
+    /// Leave the first line out
+    #[arg(long, short)]
+    noheadings: bool,
     #[command(flatten)]
     run_dir: RunDir,
 }
@@ -25,40 +33,34 @@ pub struct Status {
 impl Status {
     /// Prints the status of the named or the only service.
     pub fn execute(&self) -> StartResult<()> {
-        let service = self.service()?;
-        let State::Running(status) = service.state()? else {
-            return Err(StartError::failure(
-                format!("no server answers for {}", service.name),
-                "see `uswap list`, or start it with `uswap up NAME`",
-            ));
-        };
-        if self.json { say(&(json(&status)? + "\n")) } else { say(&text(&status)) }
-    }
-
-    fn service(&self) -> StartResult<Service> {
-        if let Some(name) = &self.name {
-            return Service::named(Path::new("/"), name, self.run_dir.given.as_deref());
+        let status = Service::chosen(self.name.as_deref(), &self.run_dir)?.status()?;
+        if self.json {
+            return say(&(json(&status)? + "\n"));
         }
-        let mut all = Service::all(self.run_dir.path())?;
-        match (all.pop(), all.len()) {
-            (Some(only), 0) => Ok(only),
-            (None, _) => Err(StartError::failure(
-                format!("no service in {}", self.run_dir.path().display()),
-                "start one with `uswap up`",
-            )),
-            (Some(last), _) => {
-                all.push(last);
-                let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
-                Err(StartError::usage(
-                    format!("there are several services: {}", names.join(", ")),
-                    "name one of them",
-                ))
-            }
+        let mut rows = rows(&status, Numbers { exact: self.bytes });
+        if let Some(wanted) = &self.output {
+            rows = select(rows, wanted)?;
         }
+        let head = ["SERVICE", status.name.as_str()];
+        say(&table::render(Some(head.as_slice()).filter(|_| !self.noheadings), &rows, &[]))
     }
 }
 
-fn text(status: &protocol::Status) -> String {
+/// The rows that `wanted` names, in its order.
+fn select(rows: Vec<Vec<String>>, wanted: &str) -> StartResult<Vec<Vec<String>>> {
+    let find = |word: &str| {
+        let found = rows.iter().find(|row| row[0].eq_ignore_ascii_case(word.trim()));
+        found.cloned().ok_or_else(|| {
+            let names: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+            let what = format!("there is no row \"{}\"", word.trim());
+            StartError::usage(what, format!("the rows are {}", names.join(", ")))
+        })
+    };
+    wanted.split(',').map(find).collect()
+}
+
+fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
+    let human = |bytes| numbers.bytes(bytes);
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |name: &str, value: String| rows.push(vec![name.into(), value]);
     let (memory, pages, safety) = (&status.memory, &status.pages, &status.safety);
@@ -86,6 +88,7 @@ fn text(status: &protocol::Status) -> String {
         row("taken over", format!("{times} times, last in {last} ms, longest {longest} ms"));
     }
     row("kernel", status.kernel.clone());
+    row("metrics", status.metrics.as_ref().map_or("off".into(), |a| format!("http://{a}/metrics")));
     row("up", format!("{} s", status.uptime_seconds));
     row("target", format!("{}, codec {}", status.target, status.codec));
     if let Some(backing) = &status.backing {
@@ -110,7 +113,8 @@ fn text(status: &protocol::Status) -> String {
     let (room, helpers) = (human(status.staging_bytes), status.helpers);
     row("staging", format!("{room}, {helpers} helpers, polling at most {} us", status.poll_us));
     let swap = status.swap.as_ref();
-    row("swap", swap.map_or_else(|| "not in use".into(), |swap| swap_use(swap, pages.stored)));
+    let swap = swap.map(|swap| swap_use(swap, pages.stored, numbers));
+    row("swap", swap.unwrap_or_else(|| "not in use".into()));
     let (used, pool) = (memory.pool_used_bytes, memory.pool_bytes);
     let (room, there) = (&memory.pool_level, human(memory.pool_resident_bytes));
     row("pool", format!("{} of {} used, {there} there, room: {room}", human(used), human(pool)));
@@ -144,10 +148,11 @@ fn text(status: &protocol::Status) -> String {
     for (name, value) in &status.counters {
         row(name, value.to_string());
     }
-    table::render(&["SERVICE", &status.name], &rows, &[])
+    rows
 }
 
-fn swap_use(swap: &protocol::SwapUse, stored: u64) -> String {
+fn swap_use(swap: &protocol::SwapUse, stored: u64, numbers: Numbers) -> String {
+    let human = |bytes| numbers.bytes(bytes);
     let (used, size) = (human(swap.used_bytes), human(swap.size_bytes));
     let stale = (100 * swap.stale_pages_min).checked_div(stored).unwrap_or(0);
     let stale = format!("at least {stale} % of what is stored is stale");

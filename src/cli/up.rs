@@ -5,7 +5,7 @@
 use super::flags::{self, RunFlags};
 use super::service::{Service, State};
 use super::{doctor, note, say, swap, tune};
-use crate::config::{NAME_DEFAULT, PRIORITY_DEFAULT, Settings, Target, check, size};
+use crate::config::{NAME_DEFAULT, PRIORITY_DEFAULT, Settings, Target, size};
 use crate::daemon::usage::swap_area;
 use crate::error::{StartError, StartResult};
 use clap::Args;
@@ -43,10 +43,10 @@ impl Up {
             (None, None) => Some(NAME_DEFAULT),
             (name, _) => name.as_deref(),
         };
-        let mut keys = self.flags.keys(root, name)?;
-        keys.discard.get_or_insert(true);
-        keys.swapon = Some(true);
-        let settings = check::settings(root, keys)?;
+        let settings = self.flags.settings(root, name, |keys| {
+            keys.discard.get_or_insert(true);
+            keys.swapon = Some(true);
+        })?;
         if settings.target == Target::Null {
             return Err(StartError::usage(
                 "the null target stores nothing, so it cannot be swap",

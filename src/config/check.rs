@@ -6,7 +6,9 @@
 //! about the same time. A larger device would promise room that is not there, a smaller one could
 //! not fill the pool.
 
-use super::load::{Bytes, Keys};
+use super::amount::Given;
+use super::load::Keys;
+use super::metrics;
 use super::policy;
 use super::size::format as human;
 use super::spill::{self, Spill};
@@ -19,6 +21,7 @@ use crate::limits::{
     SEGMENT_BYTES, SPILL_ALONG_BYTES_MAX, SPILL_DRAFTS, STAGING_BYTES_DEFAULT, STAGING_BYTES_MAX,
     STAGING_BYTES_MIN,
 };
+use crate::sys::statefs::StateDir;
 use crate::units::PAGE_SIZE;
 use std::path::{Path, PathBuf};
 
@@ -88,17 +91,6 @@ pub fn name(name: &str) -> StartResult<()> {
 
 /// Applies defaults and every rule. `keys` has been through `load::keys`, so it has a name.
 pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
-    let memory = memory(root)?;
-    settings_in(root, keys, memory)
-}
-
-/// The same for a service that has its memory already, however little is left besides.
-pub fn settings_of_running(root: &Path, keys: Keys) -> StartResult<Settings> {
-    let memory = Memory { available: u64::MAX, ..memory(root)? };
-    settings_in(root, keys, memory)
-}
-
-fn settings_in(root: &Path, keys: Keys, memory: Memory) -> StartResult<Settings> {
     let service = keys.name.clone().unwrap_or_else(|| super::NAME_DEFAULT.into());
     name(&service)?;
     let target = keys.target.unwrap_or(Target::Swap);
@@ -107,13 +99,23 @@ fn settings_in(root: &Path, keys: Keys, memory: Memory) -> StartResult<Settings>
     if let Some(queues) = keys.queues {
         between("queues", queues, 1, QUEUES_MAX)?;
     }
-    let (staging, helpers) = staging(root, &keys, target)?;
+    let run_dir = keys.run_dir.clone().unwrap_or_else(|| RUN_DIR_DEFAULT.into());
+    let run_dir = absolute("run-dir", &run_dir)?;
+    let mut memory = memory(root)?;
+    if StateDir::is_mounted(&under(root, &run_dir.join(&service))) {
+        // It has its memory already, however little is left besides.
+        memory.available = u64::MAX;
+    }
+    let given = Given::on(memory.total, &keys)?;
+    let (staging, helpers) = staging(root, &keys, given.staging, target)?;
     let poll_us = keys.poll_us.unwrap_or(if cpus(root) > 1 { POLL_US_DEFAULT } else { 0 });
     between("poll-us", poll_us, 0, POLL_US_MAX)?;
-    let spill = spill::of(&keys, target)?;
-    let (size, pool) = sizes(root, memory, &keys, (target, staging), spill.as_ref())?;
+    let spill = spill::of(&keys, &given, target)?;
+    let queues = keys.queues.unwrap_or_else(|| queues_most(root));
+    let requests = u64::from(queues) * u64::from(depth);
+    let asked = given.any() || keys.queues.is_some() || keys.depth.is_some();
+    let (size, pool) = sizes(memory, &given, target, (requests, staging), spill.as_ref(), asked)?;
     let swapon = keys.swapon.unwrap_or(false);
-    let unsafe_no_lock = keys.unsafe_no_lock.unwrap_or(false);
     if swapon && target == Target::Null {
         return Err(StartError::usage(
             "swapon: the null target stores nothing, so it cannot be swap",
@@ -122,8 +124,6 @@ fn settings_in(root: &Path, keys: Keys, memory: Memory) -> StartResult<Settings>
     }
     let priority = keys.priority.unwrap_or(PRIORITY_DEFAULT);
     between("priority", priority, 0, i16::MAX)?;
-    let run_dir = keys.run_dir.unwrap_or_else(|| RUN_DIR_DEFAULT.into());
-    let run_dir = absolute("run-dir", &run_dir)?;
     let socket = keys.socket.unwrap_or_else(|| run_dir.join(format!("{service}.sock")));
     let socket = absolute("socket", &socket)?;
     if socket.as_os_str().len() > SOCKET_PATH_MAX {
@@ -132,6 +132,7 @@ fn settings_in(root: &Path, keys: Keys, memory: Memory) -> StartResult<Settings>
             "use a shorter --socket or --run-dir",
         ));
     }
+    let metrics = metrics::parse(keys.metrics.as_deref())?;
     Ok(Settings {
         name: service,
         id: keys.id,
@@ -151,13 +152,15 @@ fn settings_in(root: &Path, keys: Keys, memory: Memory) -> StartResult<Settings>
         unsafe_spill: keys.unsafe_spill.unwrap_or(false),
         run_dir,
         socket,
+        metrics,
         swapon,
         priority: Some(priority),
         discard: keys.discard.unwrap_or(false),
-        // What the null target stores is not worth it, and without locked memory there may be no
-        // place for the state.
-        standby: keys.standby.unwrap_or(target != Target::Null && !unsafe_no_lock),
-        unsafe_no_lock,
+        // Nothing is lost with the null target; without locked memory there may be no state.
+        standby: keys
+            .standby
+            .unwrap_or(target != Target::Null && keys.unsafe_no_lock != Some(true)),
+        unsafe_no_lock: keys.unsafe_no_lock.unwrap_or(false),
     })
 }
 
@@ -167,7 +170,13 @@ pub(super) fn absolute(key: &str, path: &Path) -> StartResult<PathBuf> {
         .map_err(|e| StartError::usage(format!("{key}: {path:?}: {e}"), "give an absolute path"))
 }
 
-fn between<T: PartialOrd + std::fmt::Display>(key: &str, n: T, min: T, max: T) -> StartResult<()> {
+/// Refuses `n` unless it lies between `min` and `max`, both included.
+pub fn between<T: PartialOrd + std::fmt::Display>(
+    key: &str,
+    n: T,
+    min: T,
+    max: T,
+) -> StartResult<()> {
     if min <= n && n <= max {
         return Ok(());
     }
@@ -180,18 +189,18 @@ fn between<T: PartialOrd + std::fmt::Display>(key: &str, n: T, min: T, max: T) -
 /// Device and pool size. Only the swap target has a pool and a table; the loop target's device is
 /// as large as its file.
 fn sizes(
-    root: &Path,
     memory: Memory,
-    keys: &Keys,
-    (target, staging): (Target, u64),
+    given: &Given,
+    target: Target,
+    (requests, staging): (u64, u64),
     spill: Option<&Spill>,
+    asked: bool,
 ) -> StartResult<(u64, u64)> {
-    let given = |key, bytes: Option<Bytes>, min, max| match bytes {
-        Some(Bytes(n)) => bytes_between(key, n, min, max).map(Some),
-        None => Ok(None),
+    let checked = |key, bytes: Option<u64>, min, max| {
+        bytes.map(|n| bytes_between(key, n, min, max)).transpose()
     };
-    let size = given("size", keys.size, DEVICE_BYTES_MIN, DEVICE_BYTES_MAX)?;
-    let pool = given("pool", keys.pool, POOL_BYTES_MIN, POOL_BYTES_MAX)?;
+    let size = checked("size", given.size, DEVICE_BYTES_MIN, DEVICE_BYTES_MAX)?;
+    let pool = checked("pool", given.pool, POOL_BYTES_MIN, POOL_BYTES_MAX)?;
     let share = (memory.total / 4).min(POOL_DEFAULT_MAX);
     let share = (share - share % (1 << 20)).max(POOL_BYTES_MIN);
     // A pool larger than the device could not be filled by it.
@@ -208,25 +217,26 @@ fn sizes(
         Target::Swap => (wanted, size / PAGE * SLOT_BYTES),
         Target::Null | Target::Loop => (0, 0),
     };
-    let queues = keys.queues.unwrap_or_else(|| queues_most(root));
-    let requests = u64::from(queues) * u64::from(keys.depth.unwrap_or(DEPTH_DEFAULT));
     let mut buffers = requests * REQUEST_BYTES_MAX as u64 + staging;
     if target == Target::Swap && spill.is_some() {
         let segments = (SPILL_DRAFTS as u64 + 1) * SEGMENT_BYTES as u64;
         buffers += segments + requests * SPILL_ALONG_BYTES_MAX as u64;
     }
-    let asked = [keys.pool, keys.size, keys.staging].iter().any(Option::is_some)
-        || [keys.queues, keys.depth].iter().any(Option::is_some);
     fits(memory, &Need { pool, table, buffers }, asked)?;
     Ok((size, pool))
 }
 
 /// Bytes of staging and number of helpers. The null target has nothing to compress.
-fn staging(root: &Path, keys: &Keys, target: Target) -> StartResult<(u64, u16)> {
+fn staging(
+    root: &Path,
+    keys: &Keys,
+    given: Option<u64>,
+    target: Target,
+) -> StartResult<(u64, u16)> {
     if target != Target::Swap {
         return Ok((0, 0));
     }
-    let bytes = keys.staging.map_or(STAGING_BYTES_DEFAULT, |Bytes(n)| n);
+    let bytes = given.unwrap_or(STAGING_BYTES_DEFAULT);
     if bytes != 0 {
         bytes_between("staging", bytes, STAGING_BYTES_MIN, STAGING_BYTES_MAX)?;
     }
@@ -347,6 +357,7 @@ fn listed(parts: &[(u64, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::load::Bytes;
 
     const MIB: u64 = 1 << 20;
 
@@ -375,7 +386,7 @@ mod tests {
     #[test]
     fn a_small_device_gets_a_small_pool() {
         let root = machine(8 << 20, 8 << 20);
-        let keys = Keys { size: Some(Bytes(64 * MIB)), ..Keys::default() };
+        let keys = Keys { size: Some(Bytes::Exact(64 * MIB)), ..Keys::default() };
         assert_eq!(settings(root.path(), keys).expect("fits").pool, 64 * MIB);
     }
 
@@ -419,7 +430,7 @@ mod tests {
 
     #[test]
     fn memory_is_counted_and_told() {
-        let error = refusal(Keys { pool: Some(Bytes(2 << 30)), ..Keys::default() });
+        let error = refusal(Keys { pool: Some(Bytes::Exact(2 << 30)), ..Keys::default() });
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
         for part in [
@@ -430,7 +441,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
-        let keys = Keys { size: Some(Bytes(DEVICE_BYTES_MAX)), ..Keys::default() };
+        let keys = Keys { size: Some(Bytes::Exact(DEVICE_BYTES_MAX)), ..Keys::default() };
         assert!(refusal(keys).to_string().contains("smaller --size"));
         let root = machine(1 << 20, 20 << 10);
         let error = settings(root.path(), Keys::default()).expect_err("no memory");
@@ -441,14 +452,14 @@ mod tests {
     #[test]
     fn a_pool_may_grow_beyond_what_is_free_at_start() {
         let root = machine(656_432, 499_336);
-        let keys = Keys { pool: Some(Bytes(500 * MIB)), ..Keys::default() };
+        let keys = Keys { pool: Some(Bytes::Exact(500 * MIB)), ..Keys::default() };
         settings(root.path(), keys).expect("table and reserve fit");
     }
 
     #[test]
     fn every_number_has_its_limits() {
-        let size = |n| Keys { size: Some(Bytes(n)), ..Keys::default() };
-        let pool = |n| Keys { pool: Some(Bytes(n)), ..Keys::default() };
+        let size = |n| Keys { size: Some(Bytes::Exact(n)), ..Keys::default() };
+        let pool = |n| Keys { pool: Some(Bytes::Exact(n)), ..Keys::default() };
         for (keys, part) in [
             (size(0), "size: is zero"),
             (size(5000), "not a multiple of 4096; use 2097152"),
@@ -460,12 +471,12 @@ mod tests {
             (Keys { depth: Some(4), ..Keys::default() }, "depth: 4 is out of range"),
             (Keys { depth: Some(129), ..Keys::default() }, "from 8 to 128"),
             (Keys { queues: Some(0), ..Keys::default() }, "from 1 to 64"),
-            (Keys { staging: Some(Bytes(4096)), ..Keys::default() }, "use at least 256K"),
+            (Keys { staging: Some(Bytes::Exact(4096)), ..Keys::default() }, "use at least 256K"),
             (Keys { helpers: Some(0), ..Keys::default() }, "from 1 to 16"),
             (Keys { helpers: Some(17), ..Keys::default() }, "from 1 to 16"),
             (Keys { poll_us: Some(20_000), ..Keys::default() }, "from 0 to 10000"),
             (
-                Keys { staging: Some(Bytes(0)), helpers: Some(1), ..Keys::default() },
+                Keys { staging: Some(Bytes::Exact(0)), helpers: Some(1), ..Keys::default() },
                 "helpers: 1 there is nothing to help with; use 0",
             ),
             (Keys { priority: Some(-2), ..Keys::default() }, "priority"),

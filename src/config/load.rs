@@ -1,42 +1,13 @@
-//! Words from the configuration file, and how flags go over them.
+//! Words from the configuration file and its drop-ins, and how flags go over them.
 
-use super::{CodecChoice, CopyChoice, NAME_DEFAULT, Target, size, under};
+pub use super::amount::Bytes;
+use super::{CodecChoice, CopyChoice, NAME_DEFAULT, Target, under};
 use crate::error::{StartError, StartResult};
-use serde::de::{Deserializer, Error, Visitor};
-use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Bytes: in a file a plain number or a string such as `"8G"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bytes(pub u64);
-
-struct BytesVisitor;
-
-impl Visitor<'_> for BytesVisitor {
-    type Value = Bytes;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a size such as \"8G\"")
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Bytes, E> {
-        size::parse(&value.to_string()).map(Bytes).map_err(E::custom)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
-        size::parse(text).map(Bytes).map_err(E::custom)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(BytesVisitor)
-    }
-}
-
 macro_rules! keys {
-    ($($(#[doc = $doc:literal])+ $field:ident $word:literal: $type:ty,)+) => {
+    ($($(#[doc = $doc:literal])+ $field:ident $word:literal: $type:ty = $example:literal,)+) => {
         /// What one source (the file or the flags) says; silence is `None`.
         #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -48,6 +19,18 @@ macro_rules! keys {
             /// Every key, as it is written in a file and, with two dashes, as a flag.
             pub const WORDS: &[&str] = &[$($word),+];
 
+            /// A value for each of them, as it is written in a file: the default where there is
+            /// one that does not depend on the machine.
+            pub const EXAMPLES: &[&str] = &[$($example),+];
+
+            /// Whether something is said about this key.
+            pub fn says(&self, word: &str) -> bool {
+                match word {
+                    $($word => self.$field.is_some(),)+
+                    _ => false,
+                }
+            }
+
             /// These words where they say something, `below` elsewhere.
             pub fn over(self, below: Self) -> Self {
                 Self { $($field: self.$field.or(below.$field),)+ }
@@ -58,66 +41,74 @@ macro_rules! keys {
 
 keys! {
     /// Name of the service.
-    name "name": String,
+    name "name": String = "\"default\"",
     /// Device number.
-    id "id": u32,
+    id "id": u32 = "0",
     /// Size of the device.
-    size "size": Bytes,
+    size "size": Bytes = "\"3 * min(ram / 4, 4G)\"",
     /// RAM for stored pages.
-    pool "pool": Bytes,
+    pool "pool": Bytes = "\"min(ram / 4, 4G)\"",
     /// Hardware queues.
-    queues "queues": u16,
+    queues "queues": u16 = "1",
     /// Requests in flight per queue.
-    depth "depth": u16,
+    depth "depth": u16 = "64",
     /// Room for pages that are committed and not yet compressed.
-    staging "staging": Bytes,
+    staging "staging": Bytes = "\"8M\"",
     /// Threads that compress for the queues.
-    helpers "helpers": u16,
+    helpers "helpers": u16 = "1",
     /// Longest time that a queue thread polls before it sleeps.
-    poll_us "poll-us": u32,
+    poll_us "poll-us": u32 = "200",
     /// Codec.
-    codec "codec": CodecChoice,
+    codec "codec": CodecChoice = "\"lz4\"",
     /// What becomes of pages that stay.
-    policy "policy": String,
+    policy "policy": String = "\"balanced\"",
     /// What the device does with pages.
-    target "target": Target,
+    target "target": Target = "\"swap\"",
     /// File or block device of the loop target, or where pages go that leave RAM.
-    spill "spill": PathBuf,
+    spill "spill": PathBuf = "\"/var/lib/uswap/spill\"",
     /// How much of it is used for that.
-    spill_size "spill-size": Bytes,
+    spill_size "spill-size": Bytes = "\"16G\"",
     /// How the loop target moves data.
-    copy "copy": CopyChoice,
+    copy "copy": CopyChoice = "\"auto\"",
     /// Swap to a spill file or device that is known to be unsafe for it.
-    unsafe_spill "unsafe-spill": bool,
+    unsafe_spill "unsafe-spill": bool = "false",
     /// Control socket.
-    socket "socket": PathBuf,
+    socket "socket": PathBuf = "\"/run/uswap/default.sock\"",
+    /// Where metrics are served.
+    metrics "metrics": String = "\"127.0.0.1:10847\"",
     /// State of all services.
-    run_dir "run-dir": PathBuf,
+    run_dir "run-dir": PathBuf = "\"/run/uswap\"",
     /// mkswap and swapon once the device serves.
-    swapon "swapon": bool,
+    swapon "swapon": bool = "false",
     /// Priority for swapon.
-    priority "priority": i16,
+    priority "priority": i16 = "100",
     /// swapon with discards.
-    discard "discard": bool,
+    discard "discard": bool = "false",
     /// Keep a standby that takes over when the server dies.
-    standby "standby": bool,
+    standby "standby": bool = "true",
     /// Development only: go on without locked memory.
-    unsafe_no_lock "unsafe-no-lock": bool,
+    unsafe_no_lock "unsafe-no-lock": bool = "false",
 }
 
 /// The file a service has when nobody names another.
 pub fn default_file(name: &str) -> PathBuf {
-    PathBuf::from(format!("/etc/uswap/{name}.conf"))
+    PathBuf::from(format!("/etc/uswap/{name}.toml"))
+}
+
+/// Where a service's words are: `config` if given, else its default file.
+pub fn file_of(config: Option<&Path>, name: Option<&str>) -> PathBuf {
+    config.map_or_else(|| default_file(name.unwrap_or(NAME_DEFAULT)), Path::to_owned)
 }
 
 /// Flags over the file: `config` if given (it must exist), else the service's default file if there
-/// is one. The name is settled here, because it decides which file that is.
+/// is one. Its drop-ins, `FILE.d/*.toml` by name, go over it. The name is settled here, because it
+/// decides which file that is.
 pub fn keys(root: &Path, config: Option<&Path>, flags: Keys) -> StartResult<Keys> {
     let Some(path) = config else {
         let name = flags.name.clone().unwrap_or_else(|| NAME_DEFAULT.into());
         super::check::name(&name)?;
         let path = default_file(&name);
-        let file = read(root, &path, false)?;
+        let file = with_drop_ins(root, &path, false)?;
         if file.name.as_ref().is_some_and(|other| *other != name) {
             return Err(StartError::usage(
                 format!("{}: is for service {name} but has another name in it", path.display()),
@@ -126,9 +117,64 @@ pub fn keys(root: &Path, config: Option<&Path>, flags: Keys) -> StartResult<Keys
         }
         return Ok(Keys { name: Some(name), ..flags }.over(file));
     };
-    let file = read(root, path, true)?;
+    let file = with_drop_ins(root, path, true)?;
     let default = Keys { name: Some(NAME_DEFAULT.into()), ..Keys::default() };
     Ok(flags.over(file).over(default))
+}
+
+/// A file's words with its drop-ins over them.
+fn with_drop_ins(root: &Path, path: &Path, needed: bool) -> StartResult<Keys> {
+    let mut keys = read(root, path, needed)?;
+    for path in drop_ins(root, path)? {
+        keys = read(root, &path, true)?.over(keys);
+    }
+    Ok(keys)
+}
+
+/// The drop-ins of `path`, those that win last.
+pub fn drop_ins(root: &Path, path: &Path) -> StartResult<Vec<PathBuf>> {
+    let dir = PathBuf::from(format!("{}.d", path.display()));
+    let entries = match std::fs::read_dir(under(root, &dir)) {
+        Ok(entries) => entries,
+        Err(e) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&e.kind()) => {
+            return Ok(Vec::new());
+        }
+        Err(e) => {
+            let remedy = "run as root or make the directory readable";
+            return Err(StartError::usage(format!("cannot read {}: {e}", dir.display()), remedy));
+        }
+    };
+    let names = entries.flatten().map(|entry| dir.join(entry.file_name()));
+    let mut found: Vec<PathBuf> =
+        names.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// `error` with the file and line of the key that it is about, if it is about one of `path` or its
+/// drop-ins that no flag has overruled.
+pub fn located(root: &Path, path: &Path, flags: &Keys, error: StartError) -> StartError {
+    let Some(key) = error.key().filter(|key| Keys::WORDS.contains(key) && !flags.says(key)) else {
+        return error;
+    };
+    let drop_ins = drop_ins(root, path).unwrap_or_default();
+    let mut files = drop_ins.iter().map(PathBuf::as_path).rev().chain([path]);
+    let place =
+        files.find_map(|file| Some(format!("{}:{}", file.display(), line(root, file, key)?)));
+    match place {
+        Some(place) => error.at(&place),
+        None => error,
+    }
+}
+
+/// The line of `file` that sets `key`.
+fn line(root: &Path, file: &Path, key: &str) -> Option<usize> {
+    let text = std::fs::read_to_string(under(root, file)).ok()?;
+    let sets = |line: &str| {
+        let word = line.split_once('=').map(|(word, _)| word.trim().trim_matches('"'));
+        word == Some(key)
+    };
+    text.lines().position(sets).map(|at| at + 1)
 }
 
 /// One file's words. A file that is not there is an error only if it is `needed`.
@@ -180,7 +226,7 @@ fn word(message: &str) -> (String, String) {
 
 /// The known key that `key` was probably meant to be: at most two letters away, and not a different
 /// word.
-fn nearest(key: &str) -> Option<&'static str> {
+pub fn nearest(key: &str) -> Option<&'static str> {
     let key = key.replace('_', "-").to_ascii_lowercase();
     let scored = Keys::WORDS.iter().map(|&word| (distance(&key, word), word));
     let (steps, word) = scored.min_by_key(|&(steps, _)| steps)?;
@@ -207,13 +253,13 @@ mod tests {
     use super::*;
 
     fn refusal(text: &str) -> String {
-        parse(Path::new("/etc/uswap/x.conf"), text).expect_err(text).to_string()
+        parse(Path::new("/etc/uswap/x.toml"), text).expect_err(text).to_string()
     }
 
     #[test]
     fn unknown_key_names_line_and_neighbour() {
         let text = refusal("size = \"8G\"\n\nsise = 4\n");
-        assert_eq!(text, "/etc/uswap/x.conf:3: unknown key \"sise\"; did you mean \"size\"?");
+        assert_eq!(text, "/etc/uswap/x.toml:3: unknown key \"sise\"; did you mean \"size\"?");
         assert!(refusal("run_dir = 1").contains("did you mean \"run-dir\""));
         assert!(refusal("compression = 1").contains("known keys are name, id, size"));
     }
@@ -224,12 +270,44 @@ mod tests {
             ["\nsize = \"1.5Q\"", "\ndepth = \"x\"", "\nqueues = 70000", "\ncodec = \"lzo\""]
         {
             let message = refusal(text);
-            assert!(message.starts_with("/etc/uswap/x.conf:2: "), "{message}");
+            assert!(message.starts_with("/etc/uswap/x.toml:2: "), "{message}");
             assert!(message.contains("; ") && !message.contains('\n'), "{message}");
         }
         assert!(refusal("size = -5").contains("negative"));
         assert!(refusal("size = 1.5").contains("a size such as"));
         assert!(refusal("[run]\nsize = 1").contains("unknown key \"run\""));
+    }
+
+    #[test]
+    fn drop_ins_go_over_the_file_and_mistakes_are_located() {
+        let root = tempfile::tempdir().expect("directory");
+        let dir = root.path().join("etc/uswap/x.toml.d");
+        std::fs::create_dir_all(&dir).expect("directory");
+        let write = |path: PathBuf, text: &str| std::fs::write(path, text).expect("file");
+        write(root.path().join("etc/uswap/x.toml"), "depth = 16\nqueues = 2\nhelpers = 1\n");
+        write(dir.join("10-a.toml"), "depth = 32\n\nqueues = 3\n");
+        write(dir.join("20-b.toml"), "queues = 4\n");
+        write(dir.join("30-c.toml~"), "queues = 5\n");
+        let flags = Keys { name: Some("x".into()), ..Keys::default() };
+        let found = keys(root.path(), None, flags.clone()).expect("readable");
+        assert_eq!((found.depth, found.queues, found.helpers), (Some(32), Some(4), Some(1)));
+        let path = file_of(None, Some("x"));
+        let place = |key: &str, flags: &Keys| {
+            let error = StartError::usage(format!("{key}: bad"), "mend it");
+            located(root.path(), &path, flags, error).to_string()
+        };
+        assert_eq!(
+            place("queues", &flags),
+            "/etc/uswap/x.toml.d/20-b.toml:1: queues: bad; mend it"
+        );
+        assert_eq!(place("depth", &flags), "/etc/uswap/x.toml.d/10-a.toml:1: depth: bad; mend it");
+        assert_eq!(place("helpers", &flags), "/etc/uswap/x.toml:3: helpers: bad; mend it");
+        let helpers = Keys { helpers: Some(9), ..flags.clone() };
+        assert_eq!(place("helpers", &helpers), "helpers: bad; mend it", "said by a flag");
+        assert_eq!(place("pool", &flags), "pool: bad; mend it", "said by nobody");
+        write(dir.join("40-d.toml"), "\nsise = 1\n");
+        let error = keys(root.path(), None, flags).expect_err("unknown").to_string();
+        assert!(error.starts_with("/etc/uswap/x.toml.d/40-d.toml:2: unknown key"), "{error}");
     }
 
     #[test]
@@ -239,7 +317,7 @@ mod tests {
         let both = flags.over(file);
         assert_eq!(
             (both.depth, both.swapon, both.size),
-            (Some(32), Some(false), Some(Bytes(4096)))
+            (Some(32), Some(false), Some(Bytes::Exact(4096)))
         );
     }
 }

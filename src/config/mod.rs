@@ -4,12 +4,16 @@
 //! [`load`] reads words, [`check`] turns them into [`Settings`]. Every reader takes a `root`, so
 //! that a test is a directory and never this machine.
 
+pub mod amount;
 pub mod check;
 pub mod load;
+pub mod metrics;
 pub mod policy;
 pub mod size;
 pub mod spill;
+pub mod zram_generator;
 
+pub use metrics::{METRICS_DEFAULT, Metrics};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -139,6 +143,8 @@ pub struct Settings {
     pub run_dir: PathBuf,
     /// Control socket.
     pub socket: PathBuf,
+    /// Where metrics are served.
+    pub metrics: Metrics,
     /// Do mkswap and swapon once the device serves.
     pub swapon: bool,
     /// Priority for swapon; the kernel's choice when absent (`config::check` fills in

@@ -1,6 +1,7 @@
 //! Rules of the keys about a file or device: which go with which target, and what sizes follow.
 
-use super::load::{Bytes, Keys};
+use super::amount::Given;
+use super::load::Keys;
 use super::size::format as human;
 use super::{CopyChoice, Target};
 use crate::error::{StartError, StartResult};
@@ -25,14 +26,14 @@ pub struct Spill {
 }
 
 /// Checks the keys against the target. `None` for targets without a file.
-pub fn of(keys: &Keys, target: Target) -> StartResult<Option<Spill>> {
+pub fn of(keys: &Keys, given: &Given, target: Target) -> StartResult<Option<Spill>> {
     let refuse = |what: &str, remedy: &str| Err(StartError::usage(what, remedy));
     if target != Target::Loop {
         if keys.copy.is_some_and(|copy| copy != CopyChoice::Auto) {
             let remedy = "add --target loop, or drop copy";
             return refuse("copy: only the loop target has a choice", remedy);
         }
-        return match (&keys.spill, keys.spill_size) {
+        return match (&keys.spill, given.spill_size) {
             (Some(_), _) if target == Target::Null => {
                 refuse("spill: the null target stores nothing", "drop spill")
             }
@@ -41,11 +42,11 @@ pub fn of(keys: &Keys, target: Target) -> StartResult<Option<Spill>> {
             (None, None) => Ok(None),
         };
     }
-    if keys.spill_size.is_some() {
+    if given.spill_size.is_some() {
         let remedy = "use --size, or drop spill-size";
         return refuse("spill-size: the loop target uses the whole file", remedy);
     }
-    if keys.pool.is_some() {
+    if given.pool.is_some() {
         return refuse("pool: the loop target keeps no pages in RAM", "drop pool");
     }
     let Some(path) = &keys.spill else {
@@ -53,7 +54,7 @@ pub fn of(keys: &Keys, target: Target) -> StartResult<Option<Spill>> {
     };
     let path = super::check::absolute("spill", path)?;
     let bytes = size_of(&path)?;
-    if let Some(Bytes(size)) = keys.size.filter(|size| size.0 > bytes) {
+    if let Some(size) = given.size.filter(|size| *size > bytes) {
         let what =
             format!("size: {} is more than {} has ({})", human(size), path.display(), human(bytes));
         return refuse(&what, "use a smaller --size, or none for all of the file");
@@ -62,9 +63,9 @@ pub fn of(keys: &Keys, target: Target) -> StartResult<Option<Spill>> {
 }
 
 /// The swap target's spill: a file that is there, or one that will be made if its size is told.
-fn for_pages(path: &Path, size: Option<Bytes>) -> StartResult<Spill> {
+fn for_pages(path: &Path, size: Option<u64>) -> StartResult<Spill> {
     let path = super::check::absolute("spill", path)?;
-    let wanted = size.map_or(Ok(0), |Bytes(n)| {
+    let wanted = size.map_or(Ok(0), |n| {
         super::check::bytes_between("spill-size", n, SPILL_BYTES_MIN, SPILL_BYTES_MAX)
     })?;
     let there = match measure(&path) {
@@ -122,68 +123,83 @@ fn size_of(path: &Path) -> StartResult<u64> {
 mod tests {
     use super::*;
 
-    fn refusal(keys: Keys, target: Target) -> String {
-        let error = of(&keys, target).expect_err("refused");
+    fn keys(path: &Path) -> Keys {
+        Keys { spill: Some(path.to_owned()), ..Keys::default() }
+    }
+
+    fn size(size: u64) -> Given {
+        Given { size: Some(size), ..Given::default() }
+    }
+
+    fn spill_size(size: u64) -> Given {
+        Given { spill_size: Some(size), ..Given::default() }
+    }
+
+    #[track_caller]
+    fn refusal(keys: &Keys, given: Given, target: Target) -> String {
+        let error = of(keys, &given, target).expect_err("refused");
         assert_eq!(error.exit_code(), 2);
         error.to_string()
     }
 
     #[test]
     fn keys_that_do_not_go_together_are_refused() {
-        let spill = || Keys { spill: Some("/x".into()), ..Keys::default() };
-        assert!(refusal(spill(), Target::Null).contains("stores nothing"));
-        let text = refusal(spill(), Target::Swap);
+        let none = Given::default();
+        let spill = keys(Path::new("/x"));
+        assert!(refusal(&spill, none, Target::Null).contains("stores nothing"));
+        let text = refusal(&spill, none, Target::Swap);
         assert!(text.contains("give --spill-size to have it made"), "{text}");
-        let size = Keys { spill_size: Some(Bytes(1 << 30)), ..Keys::default() };
-        assert!(refusal(size.clone(), Target::Swap).contains("--spill PATH"));
-        let text = refusal(Keys { spill: Some("/x".into()), ..size }, Target::Loop);
+        let text = refusal(&Keys::default(), spill_size(1 << 30), Target::Swap);
+        assert!(text.contains("--spill PATH"), "{text}");
+        let text = refusal(&spill, spill_size(1 << 30), Target::Loop);
         assert!(text.contains("use --size"), "{text}");
         let copy = Keys { copy: Some(CopyChoice::Zero), ..Keys::default() };
-        assert!(refusal(copy, Target::Null).starts_with("copy: only the loop target"));
-        assert!(refusal(Keys::default(), Target::Loop).contains("--spill PATH"));
-        let pool = Keys { pool: Some(Bytes(1 << 30)), ..spill() };
-        assert!(refusal(pool, Target::Loop).starts_with("pool: "));
-        assert_eq!(of(&Keys::default(), Target::Swap).expect("nothing to say"), None);
+        assert!(refusal(&copy, none, Target::Null).starts_with("copy: only the loop target"));
+        assert!(refusal(&Keys::default(), none, Target::Loop).contains("--spill PATH"));
+        let pool = Given { pool: Some(1 << 30), ..none };
+        assert!(refusal(&spill, pool, Target::Loop).starts_with("pool: "));
+        assert_eq!(of(&Keys::default(), &none, Target::Swap).expect("nothing to say"), None);
     }
 
     #[test]
     fn a_spill_is_made_or_must_be_large_enough() {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("spill");
-        let keys = |size: u64| Keys {
-            spill: Some(path.clone()),
-            spill_size: Some(Bytes(size)).filter(|_| size > 0),
-            ..Keys::default()
-        };
-        let made = of(&keys(1 << 30), Target::Swap).expect("will be made").expect("one");
+        let keys = keys(&path);
+        let made =
+            of(&keys, &spill_size(1 << 30), Target::Swap).expect("will be made").expect("one");
         assert_eq!((made.bytes, made.pages_bytes), (1 << 30, 1 << 30));
-        assert!(refusal(keys(1 << 20), Target::Swap).contains("use at least 16M"));
+        let text = refusal(&keys, spill_size(1 << 20), Target::Swap);
+        assert!(text.contains("use at least 16M"), "{text}");
         std::fs::File::create(&path).expect("file").set_len((32 << 20) + 5).expect("size");
-        let text = refusal(keys(1 << 30), Target::Swap);
+        let text = refusal(&keys, spill_size(1 << 30), Target::Swap);
         assert!(text.contains("too small: 32M of 1G"), "{text}");
-        let all = of(&keys(0), Target::Swap).expect("there").expect("one");
+        let all = of(&keys, &Given::default(), Target::Swap).expect("there").expect("one");
         assert_eq!((all.bytes, all.pages_bytes), (32 << 20, 0));
         let directory = Keys { spill: Some(dir.path().to_owned()), ..Keys::default() };
-        assert!(refusal(directory, Target::Swap).contains("neither a regular file nor a block"));
+        let text = refusal(&directory, Given::default(), Target::Swap);
+        assert!(text.contains("neither a regular file nor a block"), "{text}");
     }
 
     #[test]
     fn the_file_decides_the_size() {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("spill");
-        let keys = |size| Keys { spill: Some(path.clone()), size, ..Keys::default() };
-        let text = refusal(keys(None), Target::Loop);
+        let (keys, none) = (keys(&path), Given::default());
+        let text = refusal(&keys, none, Target::Loop);
         assert!(text.contains("No such file") && text.contains("dd if=/dev/zero"), "{text}");
         let file = std::fs::File::create(&path).expect("file");
         file.set_len(4096).expect("size");
-        assert!(refusal(keys(None), Target::Loop).contains("too small (4K); make it at least 2M"));
+        let text = refusal(&keys, none, Target::Loop);
+        assert!(text.contains("too small (4K); make it at least 2M"), "{text}");
         file.set_len((8 << 20) + 5000).expect("size");
-        let spill = of(&keys(None), Target::Loop).expect("fits").expect("there");
+        let spill = of(&keys, &none, Target::Loop).expect("fits").expect("there");
         assert_eq!(spill.bytes, (8 << 20) + 4096);
-        of(&keys(Some(Bytes(4 << 20))), Target::Loop).expect("a part of it");
-        let text = refusal(keys(Some(Bytes(16 << 20))), Target::Loop);
+        of(&keys, &size(4 << 20), Target::Loop).expect("a part of it");
+        let text = refusal(&keys, size(16 << 20), Target::Loop);
         assert!(text.contains("size: 16M is more than"), "{text}");
         let directory = Keys { spill: Some(dir.path().to_owned()), ..Keys::default() };
-        assert!(refusal(directory, Target::Loop).contains("neither a regular file nor a block"));
+        let text = refusal(&directory, none, Target::Loop);
+        assert!(text.contains("neither a regular file nor a block"), "{text}");
     }
 }

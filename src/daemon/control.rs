@@ -75,6 +75,8 @@ pub enum Ending {
 pub trait Service {
     /// Everything about the service now.
     fn status(&self) -> super::protocol::Status;
+    /// Changes a setting; says what is so now.
+    fn set(&mut self, key: &str, value: &str) -> StartResult<String>;
     /// Takes the block device away if nobody uses it; says what to do if somebody does.
     fn stop(&mut self) -> StartResult<()>;
     /// Leaves the device to the standby, and does not return if there is one.
@@ -123,6 +125,10 @@ fn answer(mut stream: UnixStream, service: &mut impl Service) -> io::Result<bool
     let line = read_request(&mut stream)?;
     let reply = match serde_json::from_slice(&line) {
         Ok(Request::Status) => Reply::Status(Box::new(service.status())),
+        Ok(Request::Set { key, value }) => match service.set(&key, &value) {
+            Ok(message) => Reply::Done { message },
+            Err(e) => Reply::Refused { message: e.to_string() },
+        },
         Ok(Request::Stop) => match service.stop() {
             Ok(()) => Reply::Stopping,
             Err(e) => Reply::Refused { message: e.to_string() },

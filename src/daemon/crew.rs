@@ -3,7 +3,7 @@
 //! Every thread makes what it needs, says so, and waits at the gate for the state and the device.
 //! From there on it takes its way without asking for memory.
 
-use super::device::{Context, Live};
+use super::device::{Context, Device};
 use super::helper::Helper;
 use super::mover::Mover;
 use super::worker::{Readiness, Warm, Worker};
@@ -18,9 +18,9 @@ use crate::ublk::poll::Poll;
 use crate::units::{PAGE_SHIFT, QueueId};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, Scope};
-use std::time::Duration;
 
 /// Stack of a thread: small, because all of it is locked. The deepest path (a store call) needs a
 /// few KiB.
@@ -141,7 +141,7 @@ impl<'env> Context<'env> {
         Warm::new(self.settings.depth, copy, file, compresses)
     }
 
-    fn worker(&'env self, live: &'env Live, queue: QueueId) -> Worker<'env> {
+    fn worker(&'env self, live: &'env Device, queue: QueueId) -> Worker<'env> {
         let (buffers, bounce) = live.take_share();
         Worker {
             queue,
@@ -153,7 +153,7 @@ impl<'env> Context<'env> {
             store: live.state.store.as_ref().zip(live.state.staging.as_ref()),
             backing: self.backing,
             growth: &live.growth,
-            poll: Poll::new(Duration::from_micros(self.settings.poll_us.into())),
+            poll: Poll::new(Arc::clone(&self.live.poll_us)),
             stats: self.stats.queue(queue),
         }
     }
@@ -221,7 +221,7 @@ impl<'env> Context<'env> {
     }
 
     /// Waits at the gate for a device with a store.
-    fn live_store(&'env self) -> Option<(&'env Live, &'env crate::store::Store)> {
+    fn live_store(&'env self) -> Option<(&'env Device, &'env crate::store::Store)> {
         let live = self.gate.wait()?;
         Some((live, live.state.store.as_ref()?))
     }

@@ -8,9 +8,12 @@ use super::crew::Crew;
 use super::gate::Gate;
 use super::grower::Growth;
 use super::heir::Heir;
+use super::live::{self, Live};
 use super::mover::Movement;
+use super::notify;
 use super::protocol::Status;
 use super::room::Room;
+use super::scrape::Scrape;
 use super::seat::Seat;
 use super::spill_file::SpillFile;
 use super::spilling::{SpillWatch, Spilling};
@@ -18,10 +21,11 @@ use super::staging::Staging;
 use super::state::State;
 use super::status::Sources;
 use super::usage;
+use super::watchdog::Slow;
 use super::{IN_RAM, Tell, cannot, cannot_lock, tolerate};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
-use crate::stats::{QueueStats, Stats};
+use crate::stats::Stats;
 use crate::sys::buffers::IoBuf;
 use crate::sys::guard;
 use crate::sys::lockfile::claim;
@@ -66,9 +70,13 @@ pub struct Context<'a> {
     /// Rung by a queue thread that ends.
     pub gone: &'a Bell,
     /// Where the threads wait for the device.
-    pub gate: &'a Gate<Live>,
+    pub gate: &'a Gate<Device>,
     /// The mover.
     pub movement: &'a Movement,
+    /// The metrics' server.
+    pub scrape: &'a Scrape,
+    /// Settings that may change.
+    pub live: &'a Live,
     /// This process's place among those of the service; none if it is the only one.
     pub seat: Option<&'a Seat>,
     /// The administrator's ear.
@@ -77,7 +85,7 @@ pub struct Context<'a> {
 
 /// What the threads share once there is a device.
 #[derive(Debug)]
-pub struct Live {
+pub struct Device {
     /// Device number.
     pub id: u32,
     /// The open char device.
@@ -105,7 +113,7 @@ struct Buffers {
     segments: Vec<IoBuf>,
 }
 
-/// A [`Live`] without the char device: all of it that can fail, or take memory.
+/// A [`Device`] without the char device: all of it that can fail, or take memory.
 #[derive(Debug)]
 pub struct Estate {
     state: State,
@@ -135,9 +143,9 @@ impl Estate {
     }
 
     /// What it is with its char device.
-    pub fn with(self, id: u32, char_device: File) -> Live {
+    pub fn with(self, id: u32, char_device: File) -> Device {
         let Self { state, growth, cpus, buffers } = self;
-        Live { id, char_device, state, growth, cpus, buffers }
+        Device { id, char_device, state, growth, cpus, buffers }
     }
 
     /// Leaves the state for somebody else to take over.
@@ -146,7 +154,7 @@ impl Estate {
     }
 }
 
-impl Live {
+impl Device {
     /// A queue's share of request buffers, and of buffers for spilled pages.
     pub fn take_share(&self) -> (Vec<IoBuf>, Vec<IoBuf>) {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -193,32 +201,32 @@ impl<'a> Context<'a> {
             let served = self.come_alive(scope, controller, origin, signals);
             let result = match served {
                 Ok(Some(safety)) => {
-                    let id = self.live().id;
+                    let id = self.device().id;
                     ready(&ctrl::block_path(id).display().to_string());
                     self.control(controller, safety, socket, signals)
                 }
                 Ok(None) => Served::Left,
                 Err(e) => {
-                    if let Some(live) = self.gate.get() {
+                    if let Some(device) = self.gate.get() {
                         // Nobody has used the device yet. Brings every tag back, so that the queue
                         // threads end and the scope can.
-                        let _ = controller.stop_unused(live.id);
+                        let _ = controller.stop_unused(device.id);
                     }
                     Served::Stopped(Err(e))
                 }
             };
             self.gate.close();
             self.movement.end();
-            if let Some(live) = self.gate.get() {
-                live.growth.end();
-                live.state.staging.iter().for_each(Staging::end);
+            if let Some(device) = self.gate.get() {
+                device.growth.end();
+                device.state.staging.iter().for_each(Staging::end);
             }
             result
         })
     }
 
     /// The device and what belongs to it. Only after the gate was opened.
-    fn live(&self) -> &'a Live {
+    fn device(&self) -> &'a Device {
         self.gate.get().expect("the gate is open once there is a device")
     }
 
@@ -238,7 +246,7 @@ impl<'a> Context<'a> {
             Origin::New(state) => {
                 self.begin(controller, *state, &crew)?;
                 let memory_locked = self.verify_locked()?;
-                let id = self.live().id;
+                let id = self.device().id;
                 controller.start(id)?;
                 // Once for a device: it waits for requests in flight, and a server that was killed
                 // over that would never end.
@@ -286,7 +294,7 @@ impl<'a> Context<'a> {
             Ok(estate.with(id, char_device))
         })();
         match prepared {
-            Ok(live) => self.gate.open(live),
+            Ok(device) => self.gate.open(device),
             Err(e) => {
                 // Whatever kept it from being used is the news.
                 let _ = controller.delete(id);
@@ -313,26 +321,28 @@ impl<'a> Context<'a> {
         signals: &mut Signals,
     ) -> Served {
         let socket = socket.unwrap_or_else(|| self.bind_socket());
-        let live = self.live();
+        let device = self.device();
         let marks = self.settings.policy.settings.watermarks;
-        let room = Room::new(live.state.store.as_ref(), marks);
+        let room = Room::new(device.state.store.as_ref(), marks);
         let since = Instant::now();
         let spill_watch = SpillWatch::new();
+        let manager = notify::watchdog().and_then(|_| notify::Manager::of_this_process());
         let mut running = Running {
             context: self,
-            live,
+            device,
             controller,
             safety,
             since,
             room,
             spill_watch,
             slow: Slow::default(),
+            manager,
         };
         loop {
             match control::serve(&socket, signals, self.gone, &mut running) {
                 Ok(Ending::Stopped) => return Served::Stopped(Ok(())),
                 Ok(Ending::DeviceGone) => {
-                    let what = format!("device {} was taken away by somebody else", live.id);
+                    let what = format!("device {} was taken away by somebody else", device.id);
                     let remedy = "see who else uses /dev/ublk-control";
                     return Served::Stopped(Err(StartError::failure(what, remedy)));
                 }
@@ -372,35 +382,15 @@ struct Safety {
 /// A device that serves.
 struct Running<'a> {
     context: &'a Context<'a>,
-    live: &'a Live,
+    device: &'a Device,
     controller: &'a mut Controller,
     safety: Safety,
     since: Instant,
     room: Room,
     spill_watch: SpillWatch,
     slow: Slow,
-}
-
-/// What makes requests wait without anything being wrong.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slow {
-    throttled: u64,
-    in_file: u64,
-}
-
-impl Slow {
-    fn of<'a>(queues: impl Iterator<Item = &'a QueueStats>) -> Self {
-        queues.fold(Self::default(), |sum, stats| Self {
-            throttled: sum.throttled + stats.throttled_tries.get(),
-            in_file: sum.in_file + stats.file_begun.get().wrapping_sub(stats.file_ended.get()),
-        })
-    }
-
-    /// Whether a file is waited for, or somebody was throttled since `before`; how long that may
-    /// take is bounded.
-    const fn is_excused(&self, before: &Self) -> bool {
-        self.in_file > 0 || self.throttled != before.throttled
-    }
+    /// Who wants to hear that this thread lives.
+    manager: Option<notify::Manager>,
 }
 
 fn in_use(device: &Path, e: &io::Error) -> StartError {
@@ -410,19 +400,21 @@ fn in_use(device: &Path, e: &io::Error) -> StartError {
 
 impl Service for Running<'_> {
     fn status(&self) -> Status {
-        let (context, live) = (self.context, self.live);
+        let (context, device) = (self.context, self.device);
         Sources {
             settings: context.settings,
-            id: live.id,
+            id: device.id,
             queues: context.queues,
             features: self.controller.features(),
             seat: context.seat,
-            state: &live.state,
+            state: &device.state,
             backing: context.backing,
             spill_file: context.spill_file,
             stats: context.stats,
-            growth: &live.growth,
+            growth: &device.growth,
             movement: context.movement,
+            scrape: context.scrape,
+            live: context.live,
             memory_locked: self.safety.memory_locked,
             io_flusher: self.safety.io_flusher,
             since: self.since,
@@ -432,7 +424,7 @@ impl Service for Running<'_> {
     }
 
     fn stop(&mut self) -> StartResult<()> {
-        let (name, id) = (&self.context.settings.name, self.live.id);
+        let (name, id) = (&self.context.settings.name, self.device.id);
         usage::refuse_if_used(Path::new("/"), name, id)?;
         // Older drivers stop a device whoever uses it. swapon, mount and device-mapper need the
         // exclusive claim, so holding it keeps them out between the look and the stop.
@@ -464,12 +456,21 @@ impl Service for Running<'_> {
         if self.controller.features().has(F_QUIESCE) {
             // Requests that we have are committed, the others wait for the standby. If that fails
             // they are given to it as they are.
-            let _ = self.controller.quiesce(self.live.id);
+            let _ = self.controller.quiesce(self.device.id);
             let _ = wait_readable([self.context.gone.as_fd()], QUIESCE_WAIT_MAX);
         }
         // What matters is in the state, whenever a server ends: it ends as it would be killed.
         let own = Identity::own().and_then(Process::open).ok().flatten();
         own.iter().for_each(|own| drop(own.ask(Ask::Die)));
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> StartResult<String> {
+        let done = live::set(self.context, key, value)?;
+        if key == "policy" {
+            let marks = self.context.live.policy().settings.watermarks;
+            self.room = Room::new(self.device.state.store.as_ref(), marks);
+        }
+        Ok(done)
     }
 
     fn tick(&mut self) {
@@ -479,10 +480,13 @@ impl Service for Running<'_> {
             seat.page.beat(slow.is_excused(&self.slow));
             self.slow = slow;
         }
-        if let Some(message) = self.live.state.store.as_ref().and_then(|s| self.room.look(s)) {
+        if let Some(manager) = &self.manager {
+            manager.tell("WATCHDOG=1");
+        }
+        if let Some(message) = self.device.state.store.as_ref().and_then(|s| self.room.look(s)) {
             self.tell(&message);
         }
-        let spilling = self.live.growth.spilling.as_ref();
+        let spilling = self.device.growth.spilling.as_ref();
         if let Some(message) = spilling.and_then(|s| self.spill_watch.look(s)) {
             self.tell(&message);
         }

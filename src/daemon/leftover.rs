@@ -31,11 +31,6 @@ pub struct Found {
     pub page: ControlPage,
 }
 
-/// Whether a service of this name has its state here, served or not.
-pub fn is_left(run_dir: &Path, name: &str) -> bool {
-    StateDir::is_mounted(&state::dir_of(run_dir, name))
-}
-
 /// Locks a name for this server's life. Refuses if a server has it, or one died and left its state.
 pub fn take_name(name: &str, run_dir: &Path) -> StartResult<LockFile> {
     let lock = take(name, run_dir)?;

@@ -18,18 +18,22 @@ mod control;
 pub mod control_page;
 mod crew;
 mod device;
+pub mod exposition;
 mod format;
 mod gate;
 mod grower;
 mod heir;
 mod helper;
 mod leftover;
+mod live;
 mod loop_target;
 mod mover;
+pub mod notify;
 mod parent;
 mod program;
 pub mod protocol;
 mod room;
+mod scrape;
 mod seat;
 mod spill_file;
 mod spill_reads;
@@ -39,6 +43,7 @@ mod standby;
 mod state;
 mod status;
 mod successor;
+mod tending;
 pub mod usage;
 mod watchdog;
 mod whispers;
@@ -53,19 +58,33 @@ use crate::sys::wake::{Bell, Signals};
 use crate::sys::{guard, heap};
 use crate::ublk::ctrl::Abilities;
 use crate::ublk::{Controller, Features};
+use crate::units::PAGE_SIZE;
 use backing::Backing;
 use control::Socket;
 use control_page::Ticket;
-use device::{Context, Live, Origin, Served};
+use device::{Context, Device, Origin, Served};
 use gate::Gate;
 use heir::{Heir, Inherited};
+use live::Live;
 use mover::Movement;
+use scrape::Scrape;
 use seat::Seat;
 use spill_file::SpillFile;
 use std::io;
+use std::path::Path;
+
+/// What handles requests, without threads and driver: for the simulation.
+#[cfg(feature = "simulation")]
+pub mod engine {
+    pub use super::grower::Growth;
+    pub use super::spill_reads::SpillReads;
+    pub use super::staging::{Hand, Staging};
+    pub use super::worker::SwapHandler;
+}
 
 pub use backing::{best as best_copy_mode, check_for_swap};
-pub use leftover::{is_left, remove_leftover};
+pub use leftover::remove_leftover;
+pub use live::KEYS as LIVE_KEYS;
 pub use parent::run as run_parent;
 pub use standby::{Standby, format_of};
 pub use state::State;
@@ -103,6 +122,10 @@ fn serve_as(
     tell: Tell<'_>,
 ) -> StartResult<()> {
     heap::settle();
+    if guard::page_size() != PAGE_SIZE {
+        let what = format!("this kernel has pages of {} bytes, not 4096", guard::page_size());
+        return Err(StartError::failure(what, "boot a kernel with 4 KiB pages"));
+    }
     let mut signals = Signals::open().map_err(|e| cannot("watch for signals", &e))?;
     let locked = protect(settings, tell)?;
     let mut controller = Controller::open()?;
@@ -116,6 +139,10 @@ fn serve_as(
     let socket = match heir {
         None => Some(Socket::bind(&settings.socket, &settings.name)?),
         Some(_) => None,
+    };
+    let scrape = match heir {
+        None => Scrape::start(settings, tell)?,
+        Some(_) => Scrape::start_beside(settings)?,
     };
     let backing = Backing::open(settings, controller.features(), heir.is_some(), tell)?;
     let copy = backing.as_ref().map_or(CopyMode::Copy, |backing| backing.copy);
@@ -142,6 +169,7 @@ fn serve_as(
     };
     let stats = Stats::new(queues, settings.helpers);
     let movement = Movement::default();
+    let live = Live::new(settings);
     let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
     let gate = Gate::new();
     let context = Context {
@@ -153,33 +181,39 @@ fn serve_as(
         gone: &gone,
         gate: &gate,
         movement: &movement,
+        scrape: &scrape,
+        live: &live,
         seat,
         tell,
     };
     let served = context.serve(&mut controller, origin, socket, &mut signals, ready);
-    let live = gate.into_inner();
-    let result = match (served, live) {
+    let device = gate.into_inner();
+    match (served, device) {
         (Served::Stopped(result), None) => return result,
-        (Served::Stopped(result), Some(live)) => {
+        (Served::Stopped(result), Some(device)) => {
             // The state goes after the device: until then it says which device is left if we die
             // here. The char device is closed first, as deleting the device requires.
-            let Live { id, state, char_device, .. } = live;
+            let Device { id, state, char_device, .. } = device;
             drop(char_device);
             let deleted = controller.delete(id);
             drop(state);
             result.and(deleted.map_err(|e| cannot(&format!("delete device {id}"), &e)))
         }
-        (Served::Left, live) => {
-            live.into_iter().for_each(|live| live.state.leave());
+        (Served::Left, device) => {
+            device.into_iter().for_each(|device| device.state.leave());
             Ok(())
         }
-    };
-    result
+    }
 }
 
 /// What a device can do whose pages are in RAM, or nowhere: everything at once, and nothing to
 /// flush.
 const IN_RAM: Abilities = Abilities { discard: true, write_zeroes: true, volatile_cache: false };
+
+/// Number of the device of the service `name`, from its state, whether or not its server answers.
+pub fn device_of(run_dir: &Path, name: &str) -> Option<u32> {
+    state::noted_device(&state::dir_of(run_dir, name))
+}
 
 /// Names of the features that the ublk driver of this machine offers.
 pub fn driver_features() -> StartResult<Vec<String>> {

@@ -16,8 +16,9 @@
 
 use super::control_page::{ControlPage, Phase, Stage, Ticket};
 use super::leftover::{self, Found};
+use super::notify::{self, Manager};
 use super::program::{self, PROGRAM};
-use super::watchdog::{self, Watchdog};
+use super::watchdog::Watchdog;
 use super::{Role, Tell, cannot, protect, state};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
@@ -44,9 +45,7 @@ use std::time::Duration;
 
 /// Time between two looks while something is about to change, and while nothing is.
 const BUSY_POLL: Duration = Duration::from_millis(10);
-const IDLE_POLL: Duration = Duration::from_secs(1);
-/// How long a service that serves waits to be called ready for its standby to be warm.
-const FIRST_STANDBY_WAIT_US: u64 = 30_000_000;
+pub(super) const IDLE_POLL: Duration = Duration::from_secs(1);
 /// A server that lived for less did not get far.
 const SHORT_LIFE_US: u64 = 1_000_000;
 /// So many short lives in a row are bad luck; after more the next standby is made later and later.
@@ -57,7 +56,7 @@ const PAUSE_MAX_US: u64 = 30_000_000;
 /// What a standby takes when it starts, and some more.
 const RESERVE_BYTES: usize = 8 << 20;
 /// Lines that wait to be written; more are dropped.
-const LINES_MAX: usize = 64;
+pub(super) const LINES_MAX: usize = 64;
 /// How long processes may take to end once the service has.
 const END_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Most processes at a time: the server, a standby, and one from another program.
@@ -67,39 +66,42 @@ const WORDS_FILE: &str = "words";
 
 /// A server or standby.
 #[derive(Debug)]
-struct Member {
-    ticket: Ticket,
-    process: Process,
+pub(super) struct Member {
+    pub(super) ticket: Ticket,
+    pub(super) process: Process,
 }
 
 /// The parent and what it watches.
-struct Parent<'a> {
-    settings: &'a Settings,
-    dir: PathBuf,
-    page: ControlPage,
-    words: Vec<OsString>,
-    tell: Tell<'a>,
-    members: [Option<Member>; MEMBERS],
+pub(super) struct Parent<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) dir: PathBuf,
+    pub(super) page: ControlPage,
+    pub(super) words: Vec<OsString>,
+    pub(super) tell: Tell<'a>,
+    pub(super) members: [Option<Member>; MEMBERS],
     /// Whether the service was called ready.
-    announced: bool,
+    pub(super) announced: bool,
     /// When the server was first seen to serve.
-    serving_since_us: Option<u64>,
+    pub(super) serving_since_us: Option<u64>,
     /// The server that was last seen, and since when it serves.
-    last_server: (Ticket, u64),
+    pub(super) last_server: (Ticket, u64),
     /// Servers in a row that lived for a short time only.
-    short_lives: u32,
+    pub(super) short_lives: u32,
     /// Standbys in a row that did not get warm.
-    failures: u32,
+    pub(super) failures: u32,
     /// When the next standby may be made.
-    next_at_us: u64,
+    pub(super) next_at_us: u64,
     /// The order for a successor that is being carried out, and who was standby before.
-    replacing: Option<(u64, Option<Ticket>, bool)>,
+    pub(super) replacing: Option<(u64, Option<Ticket>, bool)>,
     /// Looks after the device, once there is one.
-    watchdog: Option<Watchdog>,
+    pub(super) watchdog: Option<Watchdog>,
+    /// Who wants to hear that this process lives, and when it last heard.
+    pub(super) manager: Option<Manager>,
+    pub(super) heard_at_us: u64,
     /// What has to be said.
-    lines: VecDeque<String>,
+    pub(super) lines: VecDeque<String>,
     /// Memory for the time of need.
-    reserve: Vec<u8>,
+    pub(super) reserve: Vec<u8>,
     /// What the loader needs.
     _libraries: Vec<Held>,
 }
@@ -215,13 +217,15 @@ impl<'a> Parent<'a> {
             next_at_us: 0,
             replacing: None,
             watchdog: None,
+            manager: notify::watchdog().and_then(|_| Manager::of_this_process()),
+            heard_at_us: 0,
             lines: VecDeque::with_capacity(LINES_MAX),
             reserve: Vec::new(),
             _libraries: Vec::new(),
         }
     }
 
-    fn members(&self) -> impl Iterator<Item = &Member> {
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().flatten()
     }
 
@@ -239,7 +243,12 @@ impl<'a> Parent<'a> {
         if role == Role::Heir {
             command.arg("--heir");
         }
-        command.args(&self.words).stdin(Stdio::null()).stdout(Stdio::null());
+        // The manager hears from the parent.
+        command
+            .env_remove("WATCHDOG_USEC")
+            .args(&self.words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         // What a terminal sends is for the parent, which passes it on.
         let child = command.process_group(0).spawn()?;
         let identity = Identity::of(child.id())?;
@@ -272,32 +281,17 @@ impl<'a> Parent<'a> {
             self.look_for_heir();
             self.announce(ready);
             self.speak();
+            self.report_to_manager();
         }
     }
 
-    /// Has something written as soon as that can be.
-    fn say(&mut self, line: String) {
-        if self.lines.len() < LINES_MAX {
-            self.lines.push_back(line);
+    /// Says that this process lives, once a second.
+    fn report_to_manager(&mut self) {
+        let now = clock_us();
+        if now - self.heard_at_us > IDLE_POLL.as_micros() as u64 / 2 {
+            self.heard_at_us = now;
+            self.manager.iter().for_each(|manager| manager.tell("WATCHDOG=1"));
         }
-    }
-
-    /// Writes what has to be said, if nobody has to wait for that.
-    fn speak(&mut self) {
-        let safe = match self.page.phase() {
-            Phase::Serving => self.settled() || !self.announced,
-            Phase::Starting | Phase::Ended => true,
-        };
-        if safe {
-            self.lines.drain(..).for_each(|line| (self.tell)(&line));
-            std::iter::from_fn(|| self.page.whispers().fetch()).for_each(|line| (self.tell)(&line));
-        }
-    }
-
-    /// Whether the device is served and a standby is warm.
-    fn settled(&self) -> bool {
-        self.page.stage(self.page.server()) == Stage::Live
-            && self.heir().is_some_and(|heir| self.is_warm(heir))
     }
 
     /// Sleeps until something ends or somebody wants something.
@@ -378,12 +372,12 @@ impl<'a> Parent<'a> {
     }
 
     /// Whoever is not the server.
-    fn heir(&self) -> Option<&Member> {
+    pub(super) fn heir(&self) -> Option<&Member> {
         let server = self.page.server();
         self.members().find(|member| member.ticket != server)
     }
 
-    fn is_warm(&self, member: &Member) -> bool {
+    pub(super) fn is_warm(&self, member: &Member) -> bool {
         self.page.stage(member.ticket) != Stage::Starting
     }
 
@@ -410,66 +404,10 @@ impl<'a> Parent<'a> {
     }
 
     /// Whether there is a server that lives, and serves.
-    fn is_served(&self) -> bool {
+    pub(super) fn is_served(&self) -> bool {
         let server = self.page.server();
         self.members().any(|member| member.ticket == server)
             && self.page.stage(server) == Stage::Live
-    }
-
-    /// Ends a server that has stopped serving, so that a standby takes over.
-    fn guard_server(&mut self) {
-        if !self.is_served() {
-            self.watchdog.iter_mut().for_each(Watchdog::begin_anew);
-            return;
-        }
-        let Some(id) = self.page.device() else { return };
-        if self.watchdog.is_none() {
-            // Until it can be watched it is not.
-            self.watchdog = Watchdog::new(Path::new("/"), id).ok();
-        }
-        let stuck = self.watchdog.as_mut().is_some_and(|dog| dog.is_stuck(&self.page));
-        // Without a standby nobody would be better off.
-        if stuck && self.settled() {
-            // If it waits for memory it cannot even end.
-            self.reserve = Vec::new();
-            let server = self.page.server();
-            let found = self.members().find(|member| member.ticket == server);
-            found.iter().for_each(|member| drop(member.process.ask(Ask::Die)));
-            self.say(format!(
-                "requests wait and none has ended for {} s: the server was killed",
-                watchdog::STUCK_MAX_US / 1_000_000
-            ));
-        }
-    }
-
-    /// Carries out the order to hand over to a standby from another program: the standby there is
-    /// goes, the next one is made, and when it is warm the server is told to leave.
-    fn look_for_successor(&mut self) {
-        let (wanted, done) = self.page.successors();
-        if wanted == done {
-            self.replacing = None;
-            return;
-        }
-        let Some((number, former, told)) = self.replacing else {
-            let former = self.heir().map(|heir| heir.ticket);
-            self.heir().iter().for_each(|heir| drop(heir.process.ask(Ask::End)));
-            self.replacing = Some((wanted, former, false));
-            return;
-        };
-        let server = self.page.server();
-        let heir = self.heir().filter(|heir| Some(heir.ticket) != former);
-        if told {
-            if self.page.stage(server) == Stage::Live && Some(server) == former {
-                self.page.note_successor(number);
-                self.replacing = None;
-            }
-        } else if heir.is_some_and(|heir| self.is_warm(heir)) && self.is_served() {
-            let heir = heir.map(|heir| heir.ticket);
-            let found = self.members().find(|member| member.ticket == server);
-            found.iter().for_each(|member| drop(member.process.ask(Ask::HandOver)));
-            // From here on it is the one that is waited for.
-            self.replacing = Some((number, heir, true));
-        }
     }
 
     /// Makes a standby if there is none. While a server takes over the machine has better things to
@@ -493,21 +431,6 @@ impl<'a> Parent<'a> {
             let pause = pause_us(self.failures);
             self.next_at_us = clock_us() + pause;
             self.say(format!("cannot start a standby ({e}); again in {} ms", pause / 1000));
-        }
-    }
-
-    /// Calls the service ready, once.
-    fn announce(&mut self, ready: &mut dyn FnMut(&str)) {
-        let (Some(since), false) = (self.serving_since_us, self.announced) else { return };
-        let Some(id) = self.page.device() else { return };
-        let warm = self.heir().is_some_and(|heir| self.is_warm(heir));
-        let late = clock_us() > since + FIRST_STANDBY_WAIT_US || self.failures > 2;
-        if warm || late {
-            if !warm {
-                self.say("there is no standby yet: if the server dies, pages wait for one".into());
-            }
-            self.announced = true;
-            ready(&block_path(id).display().to_string());
         }
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// Longest line either side accepts; a status is about 4 KiB.
+/// Longest line either side accepts; a status is some 20 KiB.
 pub const LINE_BYTES_MAX: u64 = 256 << 10;
 /// How long either side waits for the other's line.
 pub const LINE_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -19,6 +19,13 @@ pub const LINE_WAIT_MAX: Duration = Duration::from_secs(5);
 pub enum Request {
     /// Describe yourself.
     Status,
+    /// Change a setting, until the service ends.
+    Set {
+        /// As in the configuration file.
+        key: String,
+        /// As in the configuration file.
+        value: String,
+    },
     /// Delete the device and end, unless it is in use.
     Stop,
 }
@@ -29,6 +36,11 @@ pub enum Request {
 pub enum Reply {
     /// Answer to [`Request::Status`].
     Status(Box<Status>),
+    /// What was asked for is done.
+    Done {
+        /// One line for a person.
+        message: String,
+    },
     /// The service goes away now; the process is gone when its socket is.
     Stopping,
     /// It will not, and why, and what to do.
@@ -71,6 +83,9 @@ pub struct Status {
     pub helpers: u16,
     /// Longest polling before a queue thread sleeps, microseconds.
     pub poll_us: u32,
+    /// Where metrics can be scraped, absent where they cannot.
+    #[serde(default)]
+    pub metrics: Option<String>,
     /// Seconds since the device began to serve.
     pub uptime_seconds: u64,
     /// The kernel's use of the device as swap, absent when it is not a swap area.
@@ -132,6 +147,13 @@ pub struct TimeUse {
     pub p99_ns: u64,
     /// 999 of 1000 took at most this.
     pub p999_ns: u64,
+    /// All of it together, nanoseconds.
+    #[serde(default)]
+    pub sum_ns: u64,
+    /// Ends of the histogram's buckets in nanoseconds, and how many times were below that and not
+    /// below the one before; empty ones are left out. The last one has the end 2^64 - 1.
+    #[serde(default)]
+    pub buckets: Vec<(u64, u64)>,
 }
 
 /// What the loop target hands requests to.

@@ -14,7 +14,7 @@ impl Room {
     /// Watches `store`'s pool; without a store there is always room.
     pub fn new(store: Option<&Store>, marks: Marks) -> Self {
         let capacity = store.map_or(0, |s| s.pool().capacity_bytes());
-        Self { marks: Watermarks::with(capacity, marks), level: Level::Plenty }
+        Self { marks: Watermarks::new(capacity, marks), level: Level::Plenty }
     }
 
     /// The level in a word.

@@ -3,11 +3,13 @@
 use super::backing::Backing;
 use super::control_page::Stage;
 use super::grower::Growth;
+use super::live::Live;
 use super::mover::Movement;
 use super::protocol::{
     BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, ProcessUse, Safety, SpillUse,
     Status, SwapUse, TimeUse,
 };
+use super::scrape::Scrape;
 use super::seat::Seat;
 use super::spill_file::SpillFile;
 use super::spilling::Spilling;
@@ -25,6 +27,7 @@ use crate::units::PAGE_SHIFT;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Where the facts are.
@@ -52,6 +55,10 @@ pub struct Sources<'a> {
     pub growth: &'a Growth,
     /// The mover.
     pub movement: &'a Movement,
+    /// The metrics' server.
+    pub scrape: &'a Scrape,
+    /// Settings that may have changed.
+    pub live: &'a Live,
     /// Memory was locked and found resident.
     pub memory_locked: bool,
     /// Every thread read its IO_FLUSHER setting back.
@@ -98,8 +105,9 @@ impl Sources<'_> {
             depth: self.settings.depth,
             staging_bytes: self.settings.staging,
             helpers: self.settings.helpers,
-            poll_us: self.settings.poll_us,
+            poll_us: self.live.poll_us.load(Ordering::Relaxed),
             uptime_seconds: self.since.elapsed().as_secs(),
+            metrics: self.scrape.listening().map(|address| address.to_string()),
             backing: self.backing(),
             policy: self.policy(),
             spill: self.spill(&counters),
@@ -141,10 +149,10 @@ impl Sources<'_> {
     fn policy(&self) -> Option<PolicyUse> {
         let shown = self.movement.shown();
         let plan = shown.plan?;
-        let policy = &self.settings.policy;
+        let policy = self.live.policy();
         Some(PolicyUse {
-            name: policy.name.clone(),
-            victim: policy.settings.victim.clone(),
+            name: policy.name,
+            victim: policy.settings.victim,
             pressure: plan.pressure.name().to_owned(),
             short: plan.short.map(|short| short.words().to_owned()),
             age_tick: shown.age_tick,
@@ -215,10 +223,12 @@ fn processes(seat: &Seat) -> ProcessUse {
 fn times(stats: &Stats) -> BTreeMap<String, TimeUse> {
     let time_use = |counts: &Counts| TimeUse {
         count: counts.count(),
+        sum_ns: counts.sum_ns,
         mean_ns: counts.sum_ns.checked_div(counts.count()).unwrap_or(0),
         p50_ns: counts.quantile_ns(0.5),
         p99_ns: counts.quantile_ns(0.99),
         p999_ns: counts.quantile_ns(0.999),
+        buckets: counts.filled(),
     };
     stats.times().iter().map(|(name, _, counts)| ((*name).to_owned(), time_use(counts))).collect()
 }

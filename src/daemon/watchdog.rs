@@ -7,6 +7,7 @@
 //! while it goes on saying it.
 
 use super::control_page::ControlPage;
+use crate::stats::QueueStats;
 use crate::sys::process::clock_us;
 use std::fs::File;
 use std::io;
@@ -18,6 +19,29 @@ use std::path::{Path, PathBuf};
 pub const STUCK_MAX_US: u64 = 15_000_000;
 /// How old what the server says of itself may be; it says it every two seconds.
 const BEAT_MAX_US: u64 = 10_000_000;
+
+/// What makes requests wait without anything being wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slow {
+    throttled: u64,
+    in_file: u64,
+}
+
+impl Slow {
+    /// Now.
+    pub fn of<'a>(queues: impl Iterator<Item = &'a QueueStats>) -> Self {
+        queues.fold(Self::default(), |sum, stats| Self {
+            throttled: sum.throttled + stats.throttled_tries.get(),
+            in_file: sum.in_file + stats.file_begun.get().wrapping_sub(stats.file_ended.get()),
+        })
+    }
+
+    /// Whether a file is waited for, or somebody was throttled since `before`; how long that may
+    /// take is bounded.
+    pub const fn is_excused(&self, before: &Self) -> bool {
+        self.in_file > 0 || self.throttled != before.throttled
+    }
+}
 
 /// One device, watched.
 #[derive(Debug)]

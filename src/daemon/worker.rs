@@ -141,19 +141,26 @@ impl Worker<'_> {
             let _ = guard::pin_thread(&self.cpus);
         }
         let ring = ring.attach(self.char_device, self.queue)?;
-        let queue = Queue::fetch_all(ring, buffers, self.slots, self.poll, self.stats)?;
+        let queue = Queue::fetch_all(ring, buffers, self.slots, self.poll.clone(), self.stats)?;
         Ok((queue, ThreadState::read()))
     }
 }
 
 /// Stores pages.
-pub(super) struct SwapHandler<'a> {
-    pub(super) store: &'a Store,
-    pub(super) stream: Stream,
-    pub(super) growth: &'a Growth,
-    pub(super) staging: &'a Staging,
-    pub(super) spill_reads: SpillReads,
-    pub(super) stats: &'a QueueStats,
+#[derive(Debug)]
+pub struct SwapHandler<'a> {
+    /// Where pages go.
+    pub store: &'a Store,
+    /// The thread's compressors.
+    pub stream: Stream,
+    /// Growth of the pool.
+    pub growth: &'a Growth,
+    /// Where pages wait.
+    pub staging: &'a Staging,
+    /// Reads of the spill that are under way.
+    pub spill_reads: SpillReads,
+    /// The thread's counters.
+    pub stats: &'a QueueStats,
 }
 
 impl Handler for SwapHandler<'_> {

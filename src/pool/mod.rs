@@ -54,6 +54,12 @@ pub struct Pool {
     there: AtomicU64,
 }
 
+/// What a page of `len` compressed bytes takes in a slab, header and rounding included. `len` is a
+/// page, which is stored as it is, or at most [`HUGE_BYTES`](crate::limits::HUGE_BYTES).
+pub fn object_bytes(len: usize) -> usize {
+    Class::of(len).bytes()
+}
+
 impl Pool {
     /// A pool of free slabs, as many as are resident; what the arena holds is forgotten, and a tail
     /// shorter than a slab is not used. Allocates the bookkeeping, about 0.25 % of the arena.

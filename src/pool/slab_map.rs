@@ -6,6 +6,7 @@
 //! the slab is used, and before its memory is given back.
 
 use super::class::{CLASSES, Class};
+use crate::chaos::crash_point;
 use crate::sys::map::Words;
 use std::sync::atomic::Ordering;
 
@@ -79,6 +80,7 @@ impl SlabMap {
         };
         let (word, shift) = (&self.words[slab / PER_WORD], slab % PER_WORD * 8);
         let others = word.load(Ordering::Relaxed) & !(0xff << shift);
+        crash_point();
         word.store(others | u64::from(byte) << shift, Ordering::Release);
     }
 }

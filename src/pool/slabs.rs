@@ -3,6 +3,7 @@
 use super::bits::{SlabBits, SlabSet};
 use super::class::{CLASSES, Class};
 use super::slab_map::{SlabMap, SlabNote};
+use crate::chaos::{Bug, planted};
 use crate::limits::SLAB_BYTES;
 use crate::units::Location;
 use std::ops::Range;
@@ -120,7 +121,9 @@ impl Slabs {
             self.free.take(first);
         }
         self.usage.slabs -= (last + 1 - first) as u64;
-        (first..=last).for_each(|slab| self.map.set(slab, SlabNote::Absent));
+        if !planted(Bug::AbsentUnwritten) {
+            (first..=last).for_each(|slab| self.map.set(slab, SlabNote::Absent));
+        }
         Some(first..last + 1)
     }
 
@@ -242,7 +245,9 @@ impl Slabs {
     fn open(&mut self, bits: &[SlabBits], class: Class) -> Option<usize> {
         let slab = self.free.take_first()?;
         bits[slab].clear();
-        self.map.set(slab, SlabNote::Of(class));
+        if !planted(Bug::SlabClassUnwritten) {
+            self.map.set(slab, SlabNote::Of(class));
+        }
         self.slabs[slab] = Slab { next: NONE, prev: NONE, used: 0, class: Some(class), group: 0 };
         self.link(slab, class, 0);
         self.shares[class.index()].slabs += 1;

@@ -14,6 +14,7 @@
 //! segments written since, so there is no clock.
 
 use super::segments::{SEGMENT_UNITS, Segments};
+use crate::chaos::{Bug, planted};
 use crate::limits::SPILL_RESERVE;
 
 /// A segment with more than this alive is not cleaned: it would take eight times the writing that
@@ -62,7 +63,7 @@ impl Info {
         let summary = segments.summary(index);
         let state = match summary {
             Some(_) if segments.live_units(index) > 0 => State::Full,
-            None if begun => State::Doubtful,
+            None if begun && !planted(Bug::DoubtsIgnored) => State::Doubtful,
             _ => State::Free,
         };
         let Summary { unit, objects } = summary.unwrap_or(Summary { unit: 0, objects: 0 });
@@ -201,7 +202,7 @@ impl Layout {
             let live = u64::from(segments.live_units(index));
             let good = info.state == State::Full && live > 0 && live <= LIVE_UNITS_MAX;
             let sequence = segments.sequence(index);
-            let age = (self.next_sequence - sequence).min(u64::from(u32::MAX));
+            let age = self.next_sequence.saturating_sub(sequence).min(u64::from(u32::MAX));
             let score = (SEGMENT_UNITS - live) * age * 256 / (SEGMENT_UNITS + live);
             good.then_some((score, index, sequence))
         });

@@ -12,6 +12,7 @@
 
 use super::layout::Summary;
 use super::seal::{Identity, KEY_BYTES, Place, TAG_BYTES, sealed_units};
+use crate::chaos::{Bug, crash_point, planted};
 use crate::limits::{SEGMENT_BYTES, SEGMENT_OBJECTS_MAX, SPILL_BLOCK_BYTES};
 use crate::sys::map::Words;
 use crate::units::Location;
@@ -178,6 +179,9 @@ impl Segments {
         let sane = |&number: &u64| number < SEQUENCE_END;
         let highest = (0..self.count()).map(|segment| self.begun(segment)).filter(sane).max();
         let used = highest.unwrap_or(0);
+        if planted(Bug::SequenceReused) {
+            return 1;
+        }
         match self.words[NEXT].load(Ordering::Acquire) {
             next if next <= used || sane(&next) => next.max(used + 1),
             _ => used + SEQUENCE_LEAP,
@@ -187,8 +191,10 @@ impl Segments {
     /// A write of the segment begins, numbered `sequence`, which is never used again, whatever
     /// happens now.
     pub(super) fn begin(&self, segment: u32, sequence: u64) {
+        crash_point();
         self.words[NEXT].store(sequence + 1, Ordering::Release);
         let cell = FIRST_CELL + segment as usize * CELL_WORDS;
+        crash_point();
         self.words[cell].store(sequence, Ordering::Release);
     }
 
@@ -198,6 +204,7 @@ impl Segments {
         let ended = u64::from(summary.unit) << 48
             | (summary.objects as u64 & 0xffff) << 32
             | self.begun(segment) & u64::from(u32::MAX);
+        crash_point();
         self.words[FIRST_CELL + segment * CELL_WORDS + 1].store(ended, Ordering::Release);
         self.live[segment].store(summary.unit, Ordering::Release);
     }
@@ -223,7 +230,7 @@ impl Segments {
         let Some(Summary { unit: end, .. }) = self.summary(segment) else { return false };
         let live = self.live[segment].load(Ordering::Relaxed) + units;
         let inside = self.place(at).unit + units <= end && live <= end;
-        if inside {
+        if inside && !planted(Bug::StaleLiveCount) {
             self.live[segment].store(live, Ordering::Relaxed);
         }
         inside

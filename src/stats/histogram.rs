@@ -41,13 +41,21 @@ fn bucket(ns: u64) -> usize {
     1 + (((bits - FIRST_BITS) << STEP_BITS) as usize | step)
 }
 
+/// The end of the last bucket, which has none.
+pub const OPEN_END_NS: u64 = u64::MAX;
+
 /// First time beyond a bucket, in nanoseconds; the last bucket has no end.
 pub fn bucket_end_ns(bucket: usize) -> u64 {
     if bucket >= BUCKETS - 1 {
-        return u64::MAX;
+        return OPEN_END_NS;
     }
     let (doubling, step) = (bucket as u32 >> STEP_BITS, bucket as u64 & ((1 << STEP_BITS) - 1));
     ((1 << STEP_BITS) + step) << (doubling + FIRST_BITS - STEP_BITS)
+}
+
+/// The bucket ends that are powers of two, in nanoseconds: every one of them ends a bucket.
+pub fn doublings_ns() -> impl Iterator<Item = u64> {
+    (FIRST_BITS..=LAST_BITS).map(|bits| 1 << bits)
 }
 
 impl Histogram {
@@ -86,6 +94,12 @@ impl Counts {
     /// All events.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
+    }
+
+    /// The buckets with something in them: where each ends, in nanoseconds, and how many.
+    pub fn filled(&self) -> Vec<(u64, u64)> {
+        let filled = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        filled.map(|(i, &count)| (bucket_end_ns(i), count)).collect()
     }
 
     /// A time that at least `share` of the events did not pass, up to the width of a bucket; 0
@@ -135,5 +149,13 @@ mod tests {
         assert_eq!(counts.quantile_ns(0.98), 1024);
         assert_eq!(counts.quantile_ns(0.99), 57_344);
         assert_eq!(Counts::default().quantile_ns(0.5), 0);
+        assert_eq!(counts.filled(), [(1024, 98), (57_344, 2)]);
+    }
+
+    #[test]
+    fn doublings_are_ends_of_buckets() {
+        let ends: Vec<u64> = (0..BUCKETS).map(bucket_end_ns).collect();
+        assert!(doublings_ns().all(|end| ends.contains(&end)));
+        assert_eq!(doublings_ns().last(), Some(ends[BUCKETS - 2]));
     }
 }

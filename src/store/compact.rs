@@ -1,6 +1,7 @@
 //! Compact: objects move together so that slabs empty, and empty slabs go back to the kernel.
 
 use super::Store;
+use crate::chaos::{Bug, planted};
 use crate::limits::STAGE_MARGIN_BYTES;
 use crate::stats::QueueStats;
 use crate::units::{Location, PAGE_SIZE, SlotIndex};
@@ -63,8 +64,11 @@ impl Store {
         let Some(len) = entry.object().filter(|(at, _)| *at == from).map(|(_, len)| len) else {
             return false;
         };
-        self.pool.copy_object(from, to, slot, &mut buffer[..len]);
         let touch = guard.touch();
+        if planted(Bug::PublishBeforeCopy) {
+            guard.publish(entry.moved(to), touch);
+        }
+        self.pool.copy_object(from, to, slot, &mut buffer[..len]);
         guard.publish(entry.moved(to), touch);
         true
     }

@@ -6,6 +6,7 @@
 //! when no slot names anything made with it.
 
 use super::dictionaries::VERSIONS;
+use crate::chaos::{Bug, crash_point, planted};
 use crate::limits::DICTIONARY_BYTES;
 use crate::pool::Pool;
 use crate::sys::map::{Arena, Words};
@@ -81,21 +82,28 @@ impl Notes {
     /// Writes a dictionary down in the place of one that no slot needs. False, with nothing there,
     /// if it is too long.
     pub(super) fn publish(&self, index: usize, id: u64, bytes: &[u8]) -> bool {
+        if planted(Bug::DictionaryUnwritten) {
+            return true;
+        }
         self.withdraw(index);
         let first = FIRST + index * EACH;
         if bytes.len() > DICTIONARY_BYTES {
             return false;
         }
         self.words.write(first + BYTES, bytes);
+        crash_point();
         self.words[first + LEN].store(bytes.len() as u64, Ordering::Relaxed);
         let sum = self.sum(index, bytes.len());
+        crash_point();
         self.words[first + SUM].store(sum, Ordering::Relaxed);
+        crash_point();
         self.words[first + ID].store(id, Ordering::Release);
         true
     }
 
     /// Forgets a dictionary.
     pub(super) fn withdraw(&self, index: usize) {
+        crash_point();
         self.words[FIRST + index * EACH + ID].store(0, Ordering::Release);
     }
 

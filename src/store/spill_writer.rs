@@ -14,6 +14,7 @@
 
 use super::spilled::identity;
 use super::{Spill, Store, count_slot};
+use crate::chaos::{Bug, planted};
 use crate::limits::{SEGMENT_BYTES, SEGMENT_OBJECTS_MAX, SPILL_DRAFTS};
 use crate::spill::{Disk, Draft, Ended, Form, Identity, Layout, Place, Segments};
 use crate::spill::{TAG_BYTES, Token, Victim, read_summary};
@@ -267,6 +268,9 @@ impl<D: Disk> SpillWriter<D> {
                 work.draft.put_back(buffer);
                 match result {
                     Ok(()) => self.publish(&work, store, &mut done, stats),
+                    Err(_) if planted(Bug::WriteErrorIgnored) => {
+                        self.publish(&work, store, &mut done, stats);
+                    }
                     Err(errno) => self.drop_work(&work, errno, &mut done, stats),
                 }
                 self.idle.push(work);
@@ -284,7 +288,9 @@ impl<D: Disk> SpillWriter<D> {
             let at = Segments::location(segment, *unit);
             let new = old.moved_to_spill(at).expect("only such are moved");
             let mut guard = store.table.lock(slot);
-            if guard.entry() == old && is_same(store, work, slot, old, *from) {
+            if guard.entry() == old
+                && (planted(Bug::StaleMove) || is_same(store, work, slot, old, *from))
+            {
                 // Before it is published; the old object is counted out when it is freed.
                 store.dictionaries.hold(new.made_with());
                 let touch = guard.touch();

@@ -109,7 +109,7 @@ impl Store {
             stats.read_spill_again.add(1);
             return Ok(Opened::Changed);
         }
-        let (pin, reads) = (recompress::pin_of(self, sought.entry), guard.touch().reads);
+        let (pin, reads) = (recompress::pin_of(self, sought.entry), guard.touch().mark.reads);
         drop(guard);
         let sealed = self.unseal(slot, sought, blocks);
         let result = sealed.and_then(|(form, data)| {

@@ -179,7 +179,7 @@ fn writes_and_reads_stamp_and_settling_does_not() {
     store.settle(slot, at, page, &mut stream, &stats).expect("room");
     let (entry, touch) = store.glance(slot);
     assert!(matches!(entry, Entry::Lz4 { .. }));
-    assert_eq!(touch, Touch { stamp: 2, last_read: true, reads: 1 });
+    assert_eq!(touch, Touch::written(1).read(2));
 
     let held = Touch { stamp: 200, ..touch };
     while !store.retouch(slot, (entry, touch), held) {}

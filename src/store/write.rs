@@ -1,6 +1,7 @@
 //! Write: a page into a slot.
 
 use super::{Store, StoreCodec};
+use crate::chaos::{Bug, planted};
 use crate::codec::{Stream, same};
 use crate::error::IoError;
 use crate::limits::HUGE_BYTES;
@@ -30,6 +31,17 @@ impl Store {
         }
         if !self.room_to_write() {
             return Err(IoError::Full);
+        }
+        if planted(Bug::FreeBeforePublish)
+            && let Some((at, _)) = self.table.peek(slot).object()
+        {
+            self.pool.free(at);
+            let new = self.make(slot, page, stream).ok_or(IoError::Full)?;
+            let old = self.table.lock(slot).publish(new, crate::table::Touch::default());
+            super::count_slot(new, stats, crate::stats::Counter::add);
+            super::count_slot(old, stats, crate::stats::Counter::sub);
+            self.dictionaries.release(old.made_with());
+            return Ok(());
         }
         let new = self.make(slot, page, stream).ok_or(IoError::Full)?;
         stats.write_direct_pages.add(1);

@@ -60,6 +60,11 @@ pub fn oom_score_adj() -> io::Result<i32> {
     fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse().map_err(io::Error::other)
 }
 
+/// Bytes of a page of this kernel.
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
 /// No core dump (it would hold the device open for as long as it takes, and hold people's pages),
 /// no huge-page collapse and no page merging under us (both take the mapping lock or copy on
 /// write).

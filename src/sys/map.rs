@@ -6,6 +6,7 @@
 //! bytes when is the pool's and the slot lock's business; a violation gives wrong bytes (which the
 //! object header and the decoder catch), not a wild access, since every range is checked.
 
+use crate::chaos::crash_point;
 use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
 use std::fs::File;
@@ -91,6 +92,7 @@ impl Arena {
     /// outside the arena.
     pub fn punch(&self, offset: usize, len: usize) -> io::Result<()> {
         self.range(offset, len);
+        crash_point();
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         Ok(rustix::fs::fallocate(&self.file, flags, offset as u64, len as u64)?)
     }
@@ -118,6 +120,7 @@ impl Arena {
     #[inline]
     pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
         let target = self.range(offset, bytes.len());
+        crash_point();
         // SAFETY: `range` checked that the target lies in the live mapping; `bytes` is a Rust
         // borrow, and no Rust reference into the mapping exists, so the two cannot overlap.
         unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
@@ -153,6 +156,7 @@ impl Arena {
     /// Writes a word, see [`Arena::word`].
     #[inline]
     pub fn set_word(&self, offset: usize, word: u32) {
+        crash_point();
         self.word_at(offset).store(word, Ordering::Relaxed);
     }
 
@@ -198,6 +202,7 @@ impl Words {
         for (word, part) in self[first..].iter().zip(bytes.chunks(size_of::<u64>())) {
             let mut whole = [0; size_of::<u64>()];
             whole[..part.len()].copy_from_slice(part);
+            crash_point();
             word.store(u64::from_le_bytes(whole), Ordering::Relaxed);
         }
     }

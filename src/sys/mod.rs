@@ -12,6 +12,7 @@ pub mod heap;
 pub mod lockfile;
 pub mod map;
 pub mod process;
+pub mod resident;
 pub mod secret;
 pub mod spill;
 pub mod spill_ring;

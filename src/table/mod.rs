@@ -58,7 +58,7 @@ impl SlotTable {
     #[inline]
     pub fn glance(&self, slot: SlotIndex) -> (Entry, Touch) {
         let raw = self.words[slot.index()].acquire();
-        (Entry::unpack(raw), Touch::unpack(raw))
+        (Entry::unpack(raw), touch::unpack(raw))
     }
 
     /// Gives the slot another touch if it is not locked and still as it was `seen`. False
@@ -75,14 +75,14 @@ impl SlotTable {
     pub fn found(&self, slot: SlotIndex) -> Option<(Entry, Touch, bool)> {
         match self.words[slot.index()].acquire() {
             0 => None,
-            raw => Some((Entry::unpack_exactly(raw), Touch::unpack(raw), raw & entry::LOCK != 0)),
+            raw => Some((Entry::unpack_exactly(raw), touch::unpack(raw), raw & entry::LOCK != 0)),
         }
     }
 
     /// Makes this the slot's entry, unlocked. For whoever adopts the table, while nobody else uses
     /// it. Panics outside the table, and on [`Entry::Unknown`].
     pub fn adopt(&self, slot: SlotIndex, entry: Entry, touch: Touch) {
-        self.words[slot.index()].release(entry.pack() | touch.pack());
+        self.words[slot.index()].release(entry.pack() | touch::pack(touch));
     }
 
     /// Locks the slot. Spins, then yields, while another thread holds it: the time of one object's

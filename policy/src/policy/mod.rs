@@ -62,7 +62,7 @@ impl Policy {
 
     fn with(settings: Settings, victim: Box<dyn Victim>) -> Self {
         Self {
-            marks: Watermarks::with(0, settings.watermarks),
+            marks: Watermarks::new(0, settings.watermarks),
             capacity: 0,
             gauge: Gauge::new(settings.pressure),
             budget: budget(&settings),
@@ -88,7 +88,7 @@ impl Policy {
         if settings.victim != self.settings.victim {
             self.victim = victim(&settings.victim).expect("check knows its name");
         }
-        self.marks = Watermarks::with(self.capacity, settings.watermarks);
+        self.marks = Watermarks::new(self.capacity, settings.watermarks);
         self.gauge.limit(settings.pressure);
         self.budget.limit(budget(&settings));
         self.settings = settings;
@@ -128,7 +128,7 @@ impl Policy {
         }
         if view.pool.capacity_bytes != self.capacity {
             self.capacity = view.pool.capacity_bytes;
-            self.marks = Watermarks::with(self.capacity, self.settings.watermarks);
+            self.marks = Watermarks::new(self.capacity, self.settings.watermarks);
         }
         let level = self.marks.level(view.pool.free_bytes());
         let pressure = self.gauge.pressure(&view.machine);

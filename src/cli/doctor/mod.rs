@@ -2,6 +2,7 @@
 //!
 //! Every check is a small function of a root directory, so tests give it directories of their own.
 
+mod config;
 mod driver;
 mod memory;
 mod process;
@@ -85,6 +86,7 @@ pub fn examine(root: &Path, run_dir: &Path, probe: Probe<'_>) -> Vec<Row> {
     let mut rows = driver::rows(root, probe);
     rows.extend(process::rows(root));
     rows.extend(memory::rows(root));
+    rows.extend(config::rows(root));
     rows.extend(service::rows(root, run_dir));
     rows
 }
@@ -99,7 +101,7 @@ fn text(rows: &[Row]) -> String {
         .iter()
         .map(|row| vec![level(row).into(), row.name.clone(), row.found.clone()])
         .collect();
-    let mut text = table::render(&["", "CHECK", "FOUND"], &cells, &[]);
+    let mut text = table::render(Some(&["", "CHECK", "FOUND"]), &cells, &[]);
     for row in rows.iter().filter(|row| row.level != Level::Ok) {
         text +=
             &format!("\n{}: {}\n  why: {}\n  fix: {}\n", level(row), row.name, row.why, row.fix);

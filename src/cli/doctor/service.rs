@@ -3,6 +3,8 @@
 
 use super::{Level, Row, process};
 use crate::cli::service::{Service, State};
+use crate::config::size::format as human;
+use crate::config::under;
 use crate::daemon::protocol::{BlockSetting, Status};
 use crate::ublk::settings;
 use std::path::Path;
@@ -36,6 +38,8 @@ fn unanswered(name: &str, error: &str) -> Row {
 fn running(root: &Path, name: &str, status: &Status) -> Vec<Row> {
     let mut rows: Vec<Row> = status.block.iter().map(|s| block(name, status, s)).collect();
     rows.push(safety(name, status));
+    rows.extend(room(name, status));
+    rows.extend(spill(root, name, status));
     rows.extend(process::cgroup(root, &status.pid.to_string(), &format!("{name}: cgroup")));
     rows
 }
@@ -62,6 +66,43 @@ fn block(name: &str, status: &Status, setting: &BlockSetting) -> Row {
     let disk = status.device.strip_prefix("/dev/").unwrap_or(&status.device);
     let fix = format!("echo {value} > /sys/block/{disk}/queue/{}", setting.name);
     Row::new(&format!("{name}: {}", setting.name), level, &setting.value, why, &fix)
+}
+
+/// The pool; only where pages are stored.
+fn room(name: &str, status: &Status) -> Option<Row> {
+    let memory = &status.memory;
+    let level = match memory.pool_level.as_str() {
+        _ if memory.pool_bytes == 0 => return None,
+        "min" | "full" => Level::Warn,
+        _ => Level::Ok,
+    };
+    let (used, most) = (human(memory.pool_used_bytes), human(memory.pool_bytes));
+    let found = format!("{used} of {most} used, room: {}", memory.pool_level);
+    let why = "when the pool is full writes fail, and the kernel keeps the pages in RAM";
+    let fix = "restart with a larger --pool, or with --spill for pages that are not used";
+    Some(Row::new(&format!("{name}: pool"), level, found, why, fix))
+}
+
+/// The spill: its health, and whether its file is still where it was.
+fn spill(root: &Path, name: &str, status: &Status) -> Option<Row> {
+    let spill = status.spill.as_ref()?;
+    let title = format!("{name}: spill");
+    let gone = !under(root, Path::new(&spill.path)).exists();
+    let why = "pages that leave RAM go there; without it they stay, and RAM fills up";
+    if gone {
+        let found = format!("{} was deleted; the service still has it open", spill.path);
+        let fix = format!("nothing is lost until it ends; `uswap down {name}` when you can");
+        return Some(Row::new(&title, Level::Warn, found, why, &fix));
+    }
+    let (level, fix) = match spill.health.as_str() {
+        "good" => (Level::Ok, ""),
+        "full" => (Level::Warn, "restart with a larger --spill-size"),
+        "failing" => (Level::Fail, "see the disk's errors in the kernel log (dmesg)"),
+        _ => (Level::Fail, "restart the service when you can"),
+    };
+    let (used, size) = (human(spill.used_bytes), human(spill.size_bytes));
+    let found = format!("{}, {used} of {size} used, {}", spill.path, spill.health);
+    Some(Row::new(&title, level, found, why, fix))
 }
 
 fn safety(name: &str, status: &Status) -> Row {

@@ -39,9 +39,8 @@ fn page(store: &Store, slot: SlotIndex, (entry, touch): (Entry, Touch)) -> Optio
         Entry::Huge { .. } => (Tier::Huge, crate::units::PAGE_SIZE as u16),
         _ => return None,
     };
-    let mark = Mark { last_touch_was_read: touch.last_read, reads: touch.reads };
-    let (age_ticks, denser) = (touch.age(store.tick()), denser(store, entry));
-    Some(Page { slot: slot.0, age_ticks, mark, bytes, tier, denser })
+    let (age_ticks, denser) = (touch.age_ticks(store.tick()), denser(store, entry));
+    Some(Page { slot: slot.0, age_ticks, mark: touch.mark, bytes, tier, denser })
 }
 
 /// Whether the page can be made denser with the dictionary that there is. Before there is one none
@@ -60,13 +59,13 @@ fn denser(store: &Store, entry: Entry) -> Denser {
 
 /// Gives a touch another mark, if the slot has not been used since.
 pub fn remark(store: &Store, seen: (Entry, Touch), slot: u32, mark: Mark) {
-    let touch = Touch { last_read: mark.last_touch_was_read, reads: mark.reads, ..seen.1 };
+    let touch = Touch { mark, ..seen.1 };
     if touch != seen.1 {
         store.retouch(SlotIndex(slot), seen, touch);
     }
 }
 
-/// Counts all pages of the pool afresh and holds back the stamps that would come round: one lap
+/// Counts all pages of the pool afresh and pins the stamps that would come round: one lap
 /// over the table, some nanoseconds for each slot. Stops early, with what it has, when told to.
 pub fn count(store: &Store, into: &mut Histogram, stop: impl Fn() -> bool) {
     /// Slots between two looks at `stop`.
@@ -82,11 +81,11 @@ pub fn count(store: &Store, into: &mut Histogram, stop: impl Fn() -> bool) {
         if entry == Entry::Empty {
             continue;
         }
-        let held = touch.held_back(tick);
-        if let Some(held) = held {
-            store.retouch(slot, (entry, touch), held);
+        let pinned = touch.pinned(tick);
+        if pinned != touch {
+            store.retouch(slot, (entry, touch), pinned);
         }
-        if let Some(page) = page(store, slot, (entry, held.unwrap_or(touch))) {
+        if let Some(page) = page(store, slot, (entry, pinned)) {
             into.add(&page);
         }
     }

@@ -44,6 +44,8 @@ pub struct Movement {
     thread: OnceLock<Thread>,
     ending: AtomicBool,
     shown: Mutex<Shown>,
+    /// What is to guide it from the next step on.
+    next: Mutex<Option<Policy>>,
 }
 
 /// The latest plan, for people.
@@ -59,6 +61,16 @@ impl Movement {
     /// What the mover was last told to do. Waits only for whoever else looks.
     pub fn shown(&self) -> Shown {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the mover guided by other settings from its next step on: another policy begins where
+    /// the old one stood, with its own budgets. Panics on settings that were not checked.
+    pub fn change(&self, settings: Settings) {
+        let policy = Policy::new(settings).expect("settings were checked when they were set");
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(policy);
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
     }
 
     /// Sends the mover home: it ends after the page it works on.
@@ -150,6 +162,11 @@ impl<'a> Mover<'a> {
 
     /// Looks, plans, and works; how long to sleep then.
     fn step(&self, work: &mut Work<'_>) -> Duration {
+        let next = self.movement.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(policy) = next {
+            work.policy = policy;
+            work.outlook.recount();
+        }
         let asked = work.writeback.as_ref().is_some_and(|writeback| writeback.shared.take_asked());
         let age_tick = Duration::from_secs(work.policy.settings().time.age_tick_seconds);
         let stop = || self.movement.is_ending();

@@ -226,6 +226,19 @@ fn steps<'a>(mover: &Mover<'a>, work: &mut Work<'a>, count: u32, seconds: u64) {
 }
 
 #[test]
+fn another_policy_holds_from_the_next_step_on() {
+    with_mover(|mover, work| {
+        fill(mover, 2600);
+        mover.movement.change(Settings::named("low-latency").expect("a preset"));
+        steps(mover, work, 60, 10);
+        assert_eq!(mover.stats.recompressed_pages.get(), 0, "idle is half an hour");
+        mover.movement.change(Settings::named("dense").expect("a preset"));
+        steps(mover, work, 60, 10);
+        assert!(mover.stats.recompressed_pages.get() > 2500, "{:?}", mover.movement.shown());
+    });
+}
+
+#[test]
 fn idle_pages_become_dense_and_read_back_the_same() {
     with_mover(|mover, work| {
         fill(mover, 2600);

@@ -49,6 +49,9 @@ fn skip_reason(output: &str) -> &str {
 impl Job {
     /// The scenario `name` for `kernel`.
     pub fn find(name: &str, kernel: &str) -> Result<Self, String> {
+        if name == "systemd" {
+            return Ok(Self::systemd(kernel));
+        }
         let script = root().join(format!("tests/vm/scenarios/{name}.sh"));
         Self::read(name, kernel, script).map_err(|_| {
             let names: Vec<String> = names().unwrap_or_default();
@@ -66,6 +69,17 @@ impl Job {
         Ok(Self { name: name.into(), kernel: kernel.into(), script, text })
     }
 
+    /// The package under a real systemd, which boots by itself.
+    pub fn systemd(kernel: &str) -> Self {
+        let script = root().join("tests/vm/systemd");
+        Self { name: "systemd".into(), kernel: kernel.into(), script, text: String::new() }
+    }
+
+    /// Whether it installs the Debian package.
+    pub fn wants_package(&self) -> bool {
+        self.name == "systemd"
+    }
+
     /// The harness's own test, on the newest kernel.
     pub fn selftest() -> Self {
         let script = root().join("tests/vm/selftest");
@@ -74,7 +88,7 @@ impl Job {
 
     /// Every scenario on every kernel it names, the longest first.
     pub fn all() -> Result<Vec<Self>, String> {
-        let mut jobs = vec![Self::selftest()];
+        let mut jobs = vec![Self::selftest(), Self::systemd("6.12"), Self::systemd("new")];
         for name in names()? {
             let any = Self::find(&name, "")?;
             let kernels = header(&any.text, "kernels").split_whitespace();
@@ -112,6 +126,11 @@ impl Job {
     pub fn command_with(&self, options: &[&str], arguments: &[String]) -> Command {
         if self.name == "selftest" {
             return Command::new(&self.script);
+        }
+        if self.wants_package() {
+            let mut command = Command::new(&self.script);
+            command.args(["-k", &self.kernel]).arg(crate::deb::path());
+            return command;
         }
         let mut command = Command::new(root().join("tests/vm/boot"));
         command.args(["-k", &self.kernel]).args(options);
@@ -180,7 +199,7 @@ mod tests {
         let jobs = Job::all().unwrap();
         assert!(jobs.len() > 10);
         assert!(jobs.iter().any(Job::has_limits), "nothing is held to bench/limits.toml");
-        for job in jobs.iter().filter(|job| job.name != "selftest") {
+        for job in jobs.iter().filter(|job| !job.text.is_empty()) {
             for key in ["desc", "requires", "kernels", "memory", "seconds", "smp"] {
                 assert_ne!(header(&job.text, key), "", "{} has no `# {key}:`", job.name);
             }

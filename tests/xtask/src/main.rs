@@ -5,6 +5,7 @@
 
 mod bench;
 mod counts;
+mod deb;
 mod demo;
 mod job;
 mod measure;
@@ -31,6 +32,7 @@ usage: cargo xtask TASK
                            instructions for each page, beside bench/limits.toml (--bless: write it)
   bench profile [-k 6.12|new]
                            where the time of a swap-out goes, by perf in a guest (Markdown table)
+  deb                      the Debian package
   setup [--refresh]        QEMU, tools and kernels for the guests (asks the package manager)
 ";
 
@@ -94,6 +96,9 @@ fn vm(arguments: &[String]) -> Outcome {
     let job = job::Job::find(name, kernel)?;
     setup(&[])?;
     build()?;
+    if job.wants_package() {
+        deb::make()?;
+    }
     if job.wants_pages() {
         pages::provide()?;
     }
@@ -112,6 +117,7 @@ fn main() -> ExitCode {
         ["vm", ..] => vm(&arguments[1..]),
         ["bench", "swap", ..] => bench::swap(&arguments[2..]),
         ["bench", words @ ..] => measure::measure(words),
+        ["deb"] => deb::deb(),
         ["demo"] => demo::demo(),
         ["setup", ..] => setup(&arguments[1..]),
         _ => {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything, counted.
 
 use crate::job::{End, Job};
-use crate::{Outcome, build, cargo, counts, pages, run_into, setup, target};
+use crate::{Outcome, build, cargo, counts, deb, pages, run_into, setup, target};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -100,17 +100,30 @@ fn step(name: &str, command: &mut Command, logs: &Path) -> Tally {
     tally
 }
 
-fn cargo_steps(logs: &Path) -> Tally {
+/// `complete`: a test that lacks a program of this machine fails instead of saying so.
+fn cargo_steps(logs: &Path, complete: bool) -> Tally {
     let mut tally = Tally::default();
     tally.add(step("fmt", cargo().args(["fmt", "--all", "--check"]), logs));
     let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     tally.add(step("clippy", cargo().args(lints), logs));
+    let tests = |words: &[&str], complete| {
+        let mut command = cargo();
+        command.args(words);
+        if complete {
+            command.env("USWAP_TEST_ALL", "1");
+        }
+        command
+    };
     let nextest = cargo().args(["nextest", "--version"]).output();
     if nextest.is_ok_and(|o| o.status.success()) {
-        tally.add(step("test", cargo().args(["nextest", "run", "--workspace"]), logs));
+        tally.add(step("test", &mut tests(&["nextest", "run", "--workspace"], complete), logs));
         tally.add(step("doctest", cargo().args(["test", "--workspace", "--doc"]), logs));
     } else {
-        tally.add(step("test", cargo().args(["test", "--workspace", "--no-fail-fast"]), logs));
+        tally.add(step(
+            "test",
+            &mut tests(&["test", "--workspace", "--no-fail-fast"], complete),
+            logs,
+        ));
     }
     let doc = ["doc", "--workspace", "--no-deps"];
     tally.add(step("doc", cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"), logs));
@@ -159,9 +172,14 @@ fn run_batch(jobs: Vec<Job>, guests: usize) -> (Tally, Vec<String>) {
 
 /// What stands between us and the guests: something the machine lacks (skip) or something broken
 /// here (fail).
-fn prepare() -> End {
-    if let Err(why) = setup(&[]) {
+fn prepare(there: Outcome) -> End {
+    if let Err(why) = there {
         return End::Skipped(why);
+    }
+    // Without the package its own scenario says so and is skipped.
+    let package = deb::make();
+    if let Err(why) = package {
+        println!("no package: {why}");
     }
     match build().and_then(|()| pages::provide()) {
         Ok(()) => End::Passed,
@@ -186,9 +204,11 @@ fn verdict(tally: Tally, require_vm: bool) -> Outcome {
 
 /// All checks; `quick` leaves out the guests except one. With `require_vm` none may be skipped.
 pub fn test(quick: bool, require_vm: bool) -> Outcome {
-    let mut tally = cargo_steps(&target().join("vm"));
+    // First, because it also provides what tests of this machine run.
+    let there = setup(&[]);
+    let mut tally = cargo_steps(&target().join("vm"), require_vm);
     let jobs = if quick { vec![Job::find("smoke", "new")?] } else { Job::all()? };
-    match prepare() {
+    match prepare(there) {
         End::Passed => tally.add(run_jobs(jobs)),
         End::Failed(why) => {
             println!("FAIL all VM scenarios: {why}");

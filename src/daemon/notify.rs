@@ -1,0 +1,73 @@
+//! Words to the service manager, as sd_notify(3) describes them: a datagram to a socket that it
+//! names in the environment.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::time::Duration;
+
+/// Whoever started us and wants to hear how it goes.
+#[derive(Debug)]
+pub struct Manager {
+    socket: UnixDatagram,
+    address: SocketAddr,
+}
+
+impl Manager {
+    /// The manager that the environment names; none outside of one. Opens a socket, which must be
+    /// done before memory is scarce.
+    pub fn of_this_process() -> Option<Self> {
+        Self::at(&std::env::var_os("NOTIFY_SOCKET")?).ok()
+    }
+
+    /// A path, or `@` and a name in the abstract namespace.
+    fn at(name: &OsStr) -> io::Result<Self> {
+        let address = match name.as_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(Path::new(name))?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        // A manager that does not read keeps nobody waiting.
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Tells it: assignments such as `READY=1`, one a line.
+    pub fn tell(&self, state: &str) {
+        // There is nowhere to complain about a manager that is not there.
+        let _ = self.socket.send_to_addr(state.as_bytes(), &self.address);
+    }
+}
+
+/// How often the manager wants to hear that this process is well, at least; none if it does not.
+pub fn watchdog() -> Option<Duration> {
+    let us = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    Some(Duration::from_micros(us)).filter(|period| !period.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_arrive_at_a_path_and_at_an_abstract_name() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("notify");
+        let mut words = [0; 64];
+        let at_path = UnixDatagram::bind(&path).expect("bound");
+        Manager::at(path.as_os_str()).expect("an address").tell("READY=1\nSTATUS=x");
+        let count = at_path.recv(&mut words).expect("received");
+        assert_eq!(&words[..count], b"READY=1\nSTATUS=x");
+        let name = format!("uswap-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("a name");
+        let abstracted = UnixDatagram::bind_addr(&address).expect("bound");
+        Manager::at(OsStr::new(&format!("@{name}"))).expect("an address").tell("STOPPING=1");
+        let count = abstracted.recv(&mut words).expect("received");
+        assert_eq!(&words[..count], b"STOPPING=1");
+        drop((at_path, abstracted));
+        Manager::at(path.as_os_str()).expect("an address").tell("to nobody");
+    }
+}

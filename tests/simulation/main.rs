@@ -1,0 +1,182 @@
+//! The whole engine in one thread, driven from one seed: requests as a queue thread handles them,
+//! helpers, spilling, cleaning, recompression, compaction, and a server that dies between any two
+//! stores to the memory that outlives it. After each recovery every page is compared with a model.
+//!
+//! `USWAP_SEED=N` replays one run and prints its steps; `USWAP_SEEDS=N` runs so many.
+
+mod disk;
+mod hostile;
+mod machine;
+mod memory;
+mod model;
+mod mutations;
+mod random;
+mod step;
+
+use machine::{Machine, Tally};
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once, OnceLock};
+use step::{Script, Step};
+use uswap::chaos;
+use uswap::codec::Dictionary;
+
+/// Runs of `cargo test`.
+const SEEDS: u64 = 10_000;
+/// Tries to make a failing run shorter.
+const SHRINKS_MAX: u32 = 2_000;
+
+thread_local! {
+    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Dictionaries that take long to train and are the same in every run.
+pub fn dictionaries() -> &'static [Vec<u8>] {
+    static TRAINED: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    TRAINED.get_or_init(|| {
+        let train = |seed: u64| {
+            let page = |i: u64| model::page(seed << 40 | i << 32 | (3 + i % 4));
+            let samples: Vec<_> = (0..60).map(page).collect();
+            let dictionary = Dictionary::train_to(&samples, 2048).expect("something in common");
+            dictionary.bytes().to_vec()
+        };
+        (1..=4).map(train).collect()
+    })
+}
+
+/// Keeps what a panic says for whoever runs the script, and prints nothing in these threads.
+fn listen() {
+    static LISTEN: Once = Once::new();
+    LISTEN.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if chaos::is_alone() {
+                SAID.set(info.to_string());
+            } else {
+                loud(info);
+            }
+        }));
+    });
+    chaos::be_alone();
+}
+
+/// Runs a script. The error is what went wrong.
+pub fn run(script: &Script) -> Result<Tally, String> {
+    listen();
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let mut machine = Machine::new(script, dictionaries());
+        script.steps.iter().for_each(|step| machine.apply(*step));
+        machine.finish();
+        machine.tally
+    }));
+    chaos::recovered();
+    result.map_err(|_| SAID.take())
+}
+
+/// The shortest script found that still fails, and how.
+fn shrink(mut script: Script, mut said: String) -> (Script, String) {
+    let (mut tries, mut size) = (0, script.steps.len().div_ceil(2));
+    while size > 0 && tries < SHRINKS_MAX {
+        let (mut at, before) = (0, script.steps.len());
+        while at < script.steps.len() && tries < SHRINKS_MAX {
+            let mut shorter = script.clone();
+            let end = (at + size).min(shorter.steps.len());
+            shorter.steps.drain(at..end);
+            tries += 1;
+            match run(&shorter) {
+                Err(now) => (script, said) = (shorter, now),
+                Ok(_) => at += size,
+            }
+        }
+        size = if script.steps.len() < before { size } else { size / 2 };
+    }
+    (script, said)
+}
+
+/// What a person needs of a failed run.
+fn report(script: Script, said: String) -> String {
+    let seed = script.seed;
+    let (script, said) = shrink(script, said);
+    let steps: Vec<String> = script.steps.iter().map(|step| format!("    {step:?},")).collect();
+    format!(
+        "seed {seed} (USWAP_SEED={seed} replays it): {said}\n{:?}\n{:?}\n{} steps:\n{}",
+        script.shape,
+        script.faults,
+        steps.len(),
+        steps.join("\n")
+    )
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+#[test]
+fn no_run_loses_or_mixes_up_a_page() {
+    if let Some(seed) = number("USWAP_SEED") {
+        let script = Script::new(seed);
+        if let Err(said) = run(&script) {
+            panic!("{}", report_loudly(script, said));
+        }
+        return;
+    }
+    let (seeds, next) = (number("USWAP_SEEDS").unwrap_or(SEEDS), AtomicU64::new(0));
+    let (sum, failed) = (Mutex::new(Tally::default()), Mutex::new(None));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while failed.lock().expect("unpoisoned").is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    match run(&Script::new(seed)) {
+                        Ok(tally) => sum.lock().expect("unpoisoned").add(tally),
+                        Err(said) => *failed.lock().expect("unpoisoned") = Some((seed, said)),
+                    }
+                }
+            });
+        }
+    });
+    if let Some((seed, said)) = failed.into_inner().expect("unpoisoned") {
+        panic!("{}", report_loudly(Script::new(seed), said));
+    }
+    let sum = sum.into_inner().expect("unpoisoned");
+    println!("{seeds} runs: {sum:?}");
+    // A simulation in which nothing happens finds nothing.
+    assert!(sum.crashes > seeds && sum.staged > seeds && sum.spilled > seeds && sum.dense > seeds);
+}
+
+/// In a thread of its own, since this one is to be heard when it fails.
+fn report_loudly(script: Script, said: String) -> String {
+    let shrinking = std::thread::spawn(move || report(script, said));
+    shrinking.join().expect("it only runs scripts")
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..20 {
+        let [a, b] = [Script::new(seed), Script::new(seed)];
+        assert_eq!(a.steps, b.steps);
+        assert_eq!(run(&a), run(&b), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_failing_run_is_made_shorter() {
+    let caught = std::thread::spawn(|| {
+        chaos::plant(Some(chaos::Bug::BacklogForgotten));
+        let fails = |seed: &u64| run(&Script::new(*seed)).is_err();
+        let seed = (0..500).find(fails).expect("it shows soon");
+        let script = Script::new(seed);
+        let (before, said) = (script.steps.len(), run(&script).expect_err("as before"));
+        let (script, said) = shrink(script, said);
+        chaos::plant(None);
+        (before, script, said)
+    });
+    let (before, script, said) = caught.join().expect("it only runs scripts");
+    assert!(script.steps.len() < before && script.steps.len() < 12, "{:?}: {said}", script.steps);
+    assert!(script.steps.iter().any(|step| matches!(step, Step::Crash { .. })));
+}
