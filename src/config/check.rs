@@ -21,6 +21,7 @@ use crate::limits::{
     SEGMENT_BYTES, SPILL_ALONG_BYTES_MAX, SPILL_DRAFTS, STAGING_BYTES_DEFAULT, STAGING_BYTES_MAX,
     STAGING_BYTES_MIN,
 };
+use crate::sys::statefs::StateDir;
 use crate::units::PAGE_SIZE;
 use std::path::{Path, PathBuf};
 
@@ -98,7 +99,13 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     if let Some(queues) = keys.queues {
         between("queues", queues, 1, QUEUES_MAX)?;
     }
-    let memory = memory(root)?;
+    let run_dir = keys.run_dir.clone().unwrap_or_else(|| RUN_DIR_DEFAULT.into());
+    let run_dir = absolute("run-dir", &run_dir)?;
+    let mut memory = memory(root)?;
+    if StateDir::is_mounted(&under(root, &run_dir.join(&service))) {
+        // It has its memory already, however little is left besides.
+        memory.available = u64::MAX;
+    }
     let given = Given::on(memory.total, &keys)?;
     let (staging, helpers) = staging(root, &keys, given.staging, target)?;
     let poll_us = keys.poll_us.unwrap_or(if cpus(root) > 1 { POLL_US_DEFAULT } else { 0 });
@@ -117,8 +124,6 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     }
     let priority = keys.priority.unwrap_or(PRIORITY_DEFAULT);
     between("priority", priority, 0, i16::MAX)?;
-    let run_dir = keys.run_dir.unwrap_or_else(|| RUN_DIR_DEFAULT.into());
-    let run_dir = absolute("run-dir", &run_dir)?;
     let socket = keys.socket.unwrap_or_else(|| run_dir.join(format!("{service}.sock")));
     let socket = absolute("socket", &socket)?;
     if socket.as_os_str().len() > SOCKET_PATH_MAX {
@@ -151,6 +156,10 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
         swapon,
         priority: Some(priority),
         discard: keys.discard.unwrap_or(false),
+        // Nothing is lost with the null target; without locked memory there may be no state.
+        standby: keys
+            .standby
+            .unwrap_or(target != Target::Null && keys.unsafe_no_lock != Some(true)),
         unsafe_no_lock: keys.unsafe_no_lock.unwrap_or(false),
     })
 }
