@@ -17,8 +17,8 @@ const SLOTS: u32 = 4096;
 
 fn settings(run_dir: &Path) -> Settings {
     let keys = Keys {
-        size: Some(Bytes(u64::from(SLOTS) << 12)),
-        pool: Some(Bytes(64 << 20)),
+        size: Some(Bytes::Exact(u64::from(SLOTS) << 12)),
+        pool: Some(Bytes::Exact(64 << 20)),
         run_dir: Some(run_dir.to_owned()),
         ..Keys::default()
     };
