@@ -52,6 +52,7 @@ pub struct Tally {
     pub requests: u64,
     pub staged: u64,
     pub spilled: u64,
+    pub promoted: u64,
     pub dense: u64,
     pub errors: u64,
 }
@@ -189,6 +190,7 @@ impl Machine {
                 store.pool().grow(slabs * SLAB_BYTES as u64).expect("memory");
             }
             Step::Tick => store.advance_tick(),
+            Step::Promote { pages } => store.allow_promotion(pages, 1),
             step => unreachable!("{step:?} is somebody else's"),
         }
     }
@@ -349,6 +351,7 @@ impl Machine {
     fn tally_of(&mut self, server: &Server) {
         self.tally.staged += server.stats.write_staged_pages.get();
         self.tally.spilled += server.stats.spilled_pages.get();
+        self.tally.promoted += server.stats.promoted_pages.get();
         self.tally.dense += server.stats.recompressed_pages.get();
     }
 
@@ -469,6 +472,7 @@ impl Tally {
         self.requests += other.requests;
         self.staged += other.staged;
         self.spilled += other.spilled;
+        self.promoted += other.promoted;
         self.dense += other.dense;
         self.errors += other.errors;
     }

@@ -2,7 +2,16 @@
 //! helpers, spilling, cleaning, recompression, compaction, and a server that dies between any two
 //! stores to the memory that outlives it. After each recovery every page is compared with a model.
 //!
-//! `USWAP_SEED=N` replays one run and prints its steps; `USWAP_SEEDS=N` runs so many.
+//! `USWAP_SEED=N` replays one run and prints its steps, shrunk; `USWAP_SEEDS=N` runs so many.
+//!
+//! What is simulated: the kernel with one request at a time for each tag, which it issues again
+//! after a crash; a disk that delays, reorders, fails, tears, forgets and lies, and may carry a dead
+//! server's writes out long after; several servers in a row, each made from a standby that may have
+//! attached long ago, some of which die while they take over. What is not: several threads at once
+//! (tests/model.rs, loom in src/table/slot.rs) and the policy's choices.
+//!
+//! Found by it so far: the age of a segment to clean was computed from a number that no writer had
+//! ever given out, and underflowed, when the file of segments was damaged (`hostile`).
 
 mod disk;
 mod hostile;
@@ -146,7 +155,8 @@ fn no_run_loses_or_mixes_up_a_page() {
     let sum = sum.into_inner().expect("unpoisoned");
     println!("{seeds} runs: {sum:?}");
     // A simulation in which nothing happens finds nothing.
-    assert!(sum.crashes > seeds && sum.staged > seeds && sum.spilled > seeds && sum.dense > seeds);
+    let enough = [sum.crashes, sum.staged, sum.spilled, 4 * sum.dense, 8 * sum.promoted];
+    assert!(enough.into_iter().all(|count| count > seeds));
 }
 
 /// In a thread of its own, since this one is to be heard when it fails.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use uswap::codec::Stream;
 use uswap::daemon::engine::{Growth, Hand, SpillReads, Staging};
-use uswap::limits::{REQUEST_PAGES_MAX, SEGMENT_BYTES, SLAB_BYTES, SPILL_READ_BYTES_MAX};
+use uswap::limits::{REQUEST_PAGES_MAX, SEGMENT_BYTES, SLAB_BYTES, SPILL_ALONG_BYTES_MAX};
 use uswap::spill::{KEY_BYTES, Segments, Spill};
 use uswap::stats::QueueStats;
 use uswap::store::{Rebuilt, Recompressor, Recovery, SpillWriter, Store, StoreCodec, StoreMemory};
@@ -25,6 +25,9 @@ use uswap::units::PAGE_SIZE;
 pub const TAGS: usize = 3;
 /// Room for the requests, and a chunk to stage in.
 const CHUNKS: usize = 3;
+/// A bounce buffer for each tag.
+const BOUNCE_CHUNKS: usize =
+    (TAGS * SPILL_ALONG_BYTES_MAX).div_ceil(CHUNK_PAGES as usize * PAGE_SIZE);
 const SPILL_BYTES: u64 = (SEGMENTS * SEGMENT_BYTES) as u64;
 
 /// What is the same for every server of a run.
@@ -213,11 +216,13 @@ impl Server {
         let mut writer = None;
         if store.spill().is_some() {
             // Not in the files: a dead server's transfers go to its own.
-            let chunks = SpillWriter::<SimDisk>::BUFFERS + 1;
+            // A segment each, and bounce buffers.
+            let chunks = SpillWriter::<SimDisk>::BUFFERS + BOUNCE_CHUNKS;
             let own = scratch(chunks);
-            let buffers = (1..chunks).map_while(|_| own.take(CHUNK_PAGES, Search::Low)).collect();
+            let segments = BOUNCE_CHUNKS..chunks;
+            let buffers = segments.map_while(|_| own.take(CHUNK_PAGES, Search::Low)).collect();
             writer = Some(SpillWriter::new(&store, SimDisk::new(medium), buffers));
-            let pages = (SPILL_READ_BYTES_MAX / PAGE_SIZE) as u32;
+            let pages = (SPILL_ALONG_BYTES_MAX / PAGE_SIZE) as u32;
             bounce.extend((0..TAGS).map_while(|_| own.take(pages, Search::High)));
         }
         Some(Self {

@@ -5,7 +5,7 @@ use crate::step::Script;
 use uswap::chaos::{self, Bug};
 
 /// Runs in which each must show.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 20_000;
 
 #[test]
 fn every_planted_bug_is_caught() {

@@ -63,6 +63,10 @@ pub enum Step {
         slabs: u64,
     },
     Tick,
+    /// So many pages may return from the spill when they are read.
+    Promote {
+        pages: u64,
+    },
     /// A write of a dead server reaches the disk.
     CatchUp,
     /// A successor attaches, and follows.
@@ -167,7 +171,8 @@ fn follow(random: &mut Random, step: Step, steps: &mut Vec<Step>) {
 }
 
 /// How often, in the order of [`step`].
-const WEIGHTS: [u64; 22] = [20, 8, 2, 40, 8, 10, 5, 10, 8, 6, 2, 1, 3, 2, 2, 1, 3, 2, 2, 4, 1, 1];
+const WEIGHTS: [u64; 23] =
+    [20, 8, 2, 40, 8, 10, 5, 10, 8, 6, 2, 1, 3, 2, 2, 1, 3, 2, 2, 4, 1, 2, 1];
 
 /// Without these nothing happens.
 const WRITE: usize = 0;
@@ -208,6 +213,7 @@ fn step(random: &mut Random, weights: &[u64], number: u64) -> Step {
             let most = [1, 16, 300][random.below(3) as usize];
             Step::Crash { stores: random.below(most) }
         }
+        21 => Step::Promote { pages: 1 + random.below(20) },
         20 => Step::CrashAgain { stores: 1 + random.below(40) },
         _ => Step::Check,
     }
