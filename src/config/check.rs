@@ -99,12 +99,11 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     if let Some(queues) = keys.queues {
         between("queues", queues, 1, QUEUES_MAX)?;
     }
-    let run_dir = keys.run_dir.clone().unwrap_or_else(|| RUN_DIR_DEFAULT.into());
-    let run_dir = absolute("run-dir", &run_dir)?;
+    let run_dir = keys.run_dir.as_deref().unwrap_or(Path::new(RUN_DIR_DEFAULT));
+    let run_dir = absolute("run-dir", run_dir)?;
     let mut memory = memory(root)?;
     if StateDir::is_mounted(&under(root, &run_dir.join(&service))) {
-        // It has its memory already, however little is left besides.
-        memory.available = u64::MAX;
+        memory.available = u64::MAX; // it has its memory already
     }
     let given = Given::on(memory.total, &keys)?;
     let (staging, helpers) = staging(root, &keys, given.staging, target)?;
@@ -115,6 +114,7 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     let requests = u64::from(queues) * u64::from(depth);
     let asked = given.any() || keys.queues.is_some() || keys.depth.is_some();
     let (size, pool) = sizes(memory, &given, target, (requests, staging), spill.as_ref(), asked)?;
+    let unsafe_no_lock = keys.unsafe_no_lock.unwrap_or(false);
     let swapon = keys.swapon.unwrap_or(false);
     if swapon && target == Target::Null {
         return Err(StartError::usage(
@@ -156,11 +156,8 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
         swapon,
         priority: Some(priority),
         discard: keys.discard.unwrap_or(false),
-        // Nothing is lost with the null target; without locked memory there may be no state.
-        standby: keys
-            .standby
-            .unwrap_or(target != Target::Null && keys.unsafe_no_lock != Some(true)),
-        unsafe_no_lock: keys.unsafe_no_lock.unwrap_or(false),
+        standby: keys.standby.unwrap_or(target != Target::Null && !unsafe_no_lock),
+        unsafe_no_lock,
     })
 }
 

@@ -86,6 +86,7 @@ pub use backing::{best as best_copy_mode, check_for_swap};
 pub use leftover::remove_leftover;
 pub use live::KEYS as LIVE_KEYS;
 pub use parent::run as run_parent;
+pub use program::hold_libraries;
 pub use standby::{Standby, format_of};
 pub use state::State;
 pub use successor::{Upgrade, check as check_successor};

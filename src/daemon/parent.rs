@@ -17,7 +17,7 @@
 use super::control_page::{ControlPage, Phase, Stage, Ticket};
 use super::leftover::{self, Found};
 use super::notify::{self, Manager};
-use super::program::{self, PROGRAM};
+use super::program::{self, PROGRAM, read_words, write_words};
 use super::watchdog::Watchdog;
 use super::{Role, Tell, cannot, protect, state};
 use crate::config::Settings;
@@ -33,11 +33,10 @@ use crate::sys::wake::{Signals, Told, wait_readable};
 use crate::ublk::Controller;
 use crate::ublk::ctrl::block_path;
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -61,8 +60,6 @@ pub(super) const LINES_MAX: usize = 64;
 const END_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Most processes at a time: the server, a standby, and one from another program.
 const MEMBERS: usize = 3;
-/// Its file in the state directory: the words that servers are started with.
-const WORDS_FILE: &str = "words";
 
 /// A server or standby.
 #[derive(Debug)]
@@ -482,35 +479,9 @@ fn said(ended: Ended) -> String {
     }
 }
 
-fn write_words(dir: &Path, words: &[OsString]) -> io::Result<()> {
-    let text: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
-    fs::write(dir.join(WORDS_FILE), text)
-}
-
-/// What [`write_words`] wrote.
-fn read_words(dir: &Path) -> io::Result<Vec<OsString>> {
-    let text = fs::read(dir.join(WORDS_FILE))?;
-    let words = text.split(|byte| *byte == 0).map(|word| OsStr::from_bytes(word).to_os_string());
-    let mut words: Vec<OsString> = words.collect();
-    words.pop_if(|last| last.is_empty());
-    Ok(words)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::ffi::OsStringExt;
-
-    #[test]
-    fn words_come_back_as_they_were() {
-        let dir = tempfile::tempdir().expect("directory");
-        for words in [vec![], vec!["--size", "1", ""], vec!["--spill", "/a b\nc"]] {
-            let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
-            words.push(OsString::from_vec(vec![0xff, b'x']));
-            write_words(dir.path(), &words).expect("written");
-            assert_eq!(read_words(dir.path()).expect("read"), words);
-        }
-    }
 
     #[test]
     fn pauses_grow_and_stay_bounded() {

@@ -1,13 +1,19 @@
-//! The program's own file, resident: what servers and standbys are started from.
+//! What servers and standbys are started from and with: the program's own file, resident, and the
+//! words of its command line.
 
 use crate::sys::map::Held;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Name of the program in the state directory.
 pub const PROGRAM: &str = "uswap";
+
+/// Its file in the state directory: the words that servers are started with.
+const WORDS_FILE: &str = "words";
 
 /// Longest part of a file that is copied at a time.
 const PIECE: usize = 256 << 10;
@@ -78,10 +84,37 @@ fn loaded_len(file: &File) -> io::Result<u64> {
     if end == 0 || end > there { Err(bad()) } else { Ok(end) }
 }
 
+/// Writes the words down that servers are started with.
+pub fn write_words(dir: &Path, words: &[OsString]) -> io::Result<()> {
+    let text: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+    fs::write(dir.join(WORDS_FILE), text)
+}
+
+/// What [`write_words`] wrote.
+pub fn read_words(dir: &Path) -> io::Result<Vec<OsString>> {
+    let text = fs::read(dir.join(WORDS_FILE))?;
+    let words = text.split(|byte| *byte == 0).map(|word| OsStr::from_bytes(word).to_os_string());
+    let mut words: Vec<OsString> = words.collect();
+    words.pop_if(|last| last.is_empty());
+    Ok(words)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
     use std::process::Command;
+
+    #[test]
+    fn words_come_back_as_they_were() {
+        let dir = tempfile::tempdir().expect("directory");
+        for words in [vec![], vec!["--size", "1", ""], vec!["--spill", "/a b\nc"]] {
+            let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+            words.push(OsString::from_vec(vec![0xff, b'x']));
+            write_words(dir.path(), &words).expect("written");
+            assert_eq!(read_words(dir.path()).expect("read"), words);
+        }
+    }
 
     #[test]
     fn a_copy_runs_and_is_no_longer_than_what_is_loaded() {

@@ -2,7 +2,7 @@
 //! hangs, and has another program take over.
 
 use super::control_page::{Phase, Stage};
-use super::parent::{IDLE_POLL, LINES_MAX, Parent};
+use super::parent::{LINES_MAX, Parent};
 use super::watchdog::{self, Watchdog};
 use crate::sys::process::{Ask, clock_us};
 use crate::ublk::ctrl::block_path;

@@ -6,12 +6,15 @@
 //! takes away.
 
 use clap::{Parser, ValueEnum};
+use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use uswap::daemon::control_page::{ControlPage, Stage, Ticket};
 use uswap::error::{StartError, StartResult};
 use uswap::sys::guard;
+use uswap::sys::map::Held;
 use uswap::sys::process::{Ask, Process};
 use uswap_bench::statistics::{median, quantile};
 use uswap_bench::swap::random::Random;
@@ -59,6 +62,10 @@ struct Arguments {
     /// Seed of the pauses
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Become this command afterwards. Its program, and the libraries that this one uses, are kept in
+    /// memory until then, as they are on a machine whose files are not in memory that is swapped
+    #[arg(last = true)]
+    then: Vec<String>,
 }
 
 struct Killer {
@@ -138,6 +145,9 @@ fn run(arguments: &Arguments) -> StartResult<()> {
     let locked = guard::lock_memory().and_then(|()| guard::set_oom_exempt());
     let ready = locked.and_then(|()| guard::be_urgent());
     ready.map_err(|e| StartError::failure(format!("cannot lock memory ({e})"), "run as root"))?;
+    let _libraries = uswap::daemon::hold_libraries();
+    let _program =
+        arguments.then.first().and_then(|program| Held::new(&File::open(program).ok()?).ok());
     let killer = Killer { page };
     let mut random = Random::new(arguments.seed);
     let (mut took, mut cold) = (Vec::with_capacity(1024), Vec::with_capacity(1024));
@@ -159,7 +169,9 @@ fn run(arguments: &Arguments) -> StartResult<()> {
         let (half, most) = (median(times.iter().copied()).unwrap_or(0.0), quantile(times, 1.0));
         println!("killer {what} {} median_ms {half:.1} max_ms {most:.1}", times.len());
     }
-    Ok(())
+    let Some((program, words)) = arguments.then.split_first() else { return Ok(()) };
+    let error = Command::new(program).args(words).exec();
+    Err(StartError::failure(format!("cannot run {program} ({error})"), "give its whole path"))
 }
 
 fn main() -> ExitCode {
