@@ -67,7 +67,7 @@ pub use armed::{
 
 #[cfg(any(test, feature = "simulation"))]
 mod armed {
-    use super::Bug;
+    use crate::chaos::Bug;
     use std::cell::Cell;
 
     thread_local! {
