@@ -95,6 +95,7 @@ fn status(name: &str, swap: bool) -> Status {
         backing: None,
         policy: None,
         spill: None,
+        processes: None,
         memory: MemoryUse {
             pool_bytes: 2 << 30,
             pool_used_bytes: 1 << 20,

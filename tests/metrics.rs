@@ -23,6 +23,7 @@ fn full() -> Status {
         ..TimeUse::default()
     };
     Status {
+        processes: None,
         name: "default".into(),
         device: "/dev/ublkb0".into(),
         id: 0,

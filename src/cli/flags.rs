@@ -93,6 +93,11 @@ pub struct RunFlags {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_name = "true|false", hide_possible_values = true)]
     discard: Option<bool>,
+    /// Keep a standby process that takes over within milliseconds when the server dies [default:
+    /// true; false with the null target and --unsafe-no-lock]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
+    standby: Option<bool>,
     /// For development only: go on although memory cannot be locked or the process protected. As
     /// swap such a server can stop the machine
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -126,6 +131,7 @@ impl RunFlags {
             swapon: self.swapon,
             priority: self.priority,
             discard: self.discard,
+            standby: self.standby,
             unsafe_no_lock: self.unsafe_no_lock,
         };
         Ok((load::keys(root, self.config.as_deref(), flags.clone())?, flags))
@@ -213,6 +219,7 @@ pub fn to_args(settings: &Settings) -> Vec<OsString> {
         push("--queues", queues.to_string().into());
     }
     args.push(format!("--unsafe-spill={}", settings.unsafe_spill).into());
+    args.push(format!("--standby={}", settings.standby).into());
     args.push(format!("--unsafe-no-lock={}", settings.unsafe_no_lock).into());
     args
 }

@@ -22,6 +22,7 @@ mod table;
 mod top;
 mod tune;
 mod up;
+mod upgrade;
 
 pub use doctor::{Level, Row, examine};
 
@@ -50,6 +51,9 @@ enum Command {
     Up(up::Up),
     /// Take a service out of use (swapoff) and end it
     Down(down::Down),
+    /// Let a standby from another uswap program take over, while the device is in use
+    #[command(after_help = "Pages wait for the time that is printed; none is lost.")]
+    Upgrade(upgrade::Upgrade),
     /// Show all services in a table
     List(list::List),
     /// Show one service in full
@@ -65,6 +69,12 @@ enum Command {
     /// Say what this machine lacks for swap on ublk and how to fix it
     #[command(after_help = "Exit code 1 if any row says fail.")]
     Doctor(doctor::Doctor),
+    /// A server or standby of `run`
+    #[command(hide = true)]
+    Serve(run::Serve),
+    /// Whether this program can take over the service with this state
+    #[command(hide = true)]
+    CheckState(upgrade::CheckState),
     /// Show one service's metrics, as Prometheus sees them, or write them to a file
     Metrics(metrics::Metrics),
     /// Say whether configuration files are right, and what they amount to
@@ -93,9 +103,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command) -> StartResult<ExitCode> {
     match command {
-        Command::Run(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Run(args) => args.execute(),
+        Command::Serve(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Up(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Down(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Upgrade(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::CheckState(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::List(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Status(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Set(args) => args.execute().map(|()| ExitCode::SUCCESS),

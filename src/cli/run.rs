@@ -5,9 +5,10 @@
 //! started before the service is set up; it waits on a pipe for the device's path and runs mkswap
 //! and swapon in its own process.
 
-use super::flags::RunFlags;
+use super::flags::{RunFlags, to_args};
 use super::{doctor, note, say, swap, tune};
 use crate::config::{PRIORITY_DEFAULT, Settings};
+use crate::daemon::Role;
 use crate::daemon::notify::Manager;
 use crate::daemon::protocol::{Request, ask};
 use crate::error::{StartError, StartResult};
@@ -15,7 +16,7 @@ use clap::Args;
 use std::io::{BufRead, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 #[derive(Args, Debug)]
 pub struct Run {
@@ -34,7 +35,7 @@ pub struct Run {
 
 impl Run {
     /// Serves until told to stop.
-    pub fn execute(&self) -> StartResult<()> {
+    pub fn execute(&self) -> StartResult<ExitCode> {
         let root = Path::new("/");
         let settings = self.flags.settings(root, self.name.as_deref(), |_| {})?;
         if self.new_session {
@@ -57,7 +58,10 @@ impl Run {
                 let _ = writeln!(pipe, "{device}");
             }
         };
-        let served = crate::daemon::serve(&settings, &mut ready, &note);
+        let served = match settings.standby {
+            true => crate::daemon::run_parent(&settings, to_args(&settings), &mut ready, &note),
+            false => crate::daemon::serve(&settings, &mut ready, &note).map(|()| 0),
+        };
         if let Some(manager) = &manager {
             manager.tell("STOPPING=1");
         }
@@ -65,7 +69,31 @@ impl Run {
             drop(child.stdin.take());
             let _ = child.wait();
         }
-        served.and(said)
+        let code = served?;
+        said.map(|()| ExitCode::from(code))
+    }
+}
+
+/// A server or standby, for the parent to start.
+#[derive(Args, Debug)]
+pub struct Serve {
+    #[arg(long)]
+    ticket: u64,
+    #[arg(long)]
+    heir: bool,
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    flags: RunFlags,
+}
+
+impl Serve {
+    /// Serves, or waits to.
+    pub fn execute(&self) -> StartResult<()> {
+        let root = Path::new("/");
+        let role = if self.heir { Role::Heir } else { Role::First };
+        let settings = self.flags.settings(root, self.name.as_deref(), |_| {})?;
+        crate::daemon::serve_seated(&settings, role, self.ticket)
     }
 }
 

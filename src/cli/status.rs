@@ -65,7 +65,28 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
     let mut row = |name: &str, value: String| rows.push(vec![name.into(), value]);
     let (memory, pages, safety) = (&status.memory, &status.pages, &status.safety);
     row("device", status.device.clone());
-    row("server", format!("pid {}, uswap {}", status.pid, status.version));
+    let server = status.processes.as_ref().map_or(status.pid, |processes| processes.server_pid);
+    row("server", format!("pid {server}, uswap {}", status.version));
+    if let Some(processes) = &status.processes {
+        row(
+            "parent",
+            if processes.parent_pid == 0 {
+                "DEAD".into()
+            } else {
+                format!("pid {}", processes.parent_pid)
+            },
+        );
+        let standby = match (processes.standby_pid, processes.standby_warm) {
+            (0, _) => "NONE".to_owned(),
+            (pid, true) => format!("pid {pid}, warm"),
+            (pid, false) => format!("pid {pid}, not ready yet"),
+        };
+        row("standby", standby);
+        let [last, longest] = [processes.last_recovery_us, processes.longest_recovery_us];
+        let [last, longest] = [last, longest].map(|us| format!("{:.1}", us as f64 / 1000.0));
+        let times = processes.recoveries;
+        row("taken over", format!("{times} times, last in {last} ms, longest {longest} ms"));
+    }
     row("kernel", status.kernel.clone());
     row("metrics", status.metrics.as_ref().map_or("off".into(), |a| format!("http://{a}/metrics")));
     row("up", format!("{} s", status.uptime_seconds));

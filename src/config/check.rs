@@ -21,6 +21,7 @@ use crate::limits::{
     SEGMENT_BYTES, SPILL_ALONG_BYTES_MAX, SPILL_DRAFTS, STAGING_BYTES_DEFAULT, STAGING_BYTES_MAX,
     STAGING_BYTES_MIN,
 };
+use crate::sys::statefs::StateDir;
 use crate::units::PAGE_SIZE;
 use std::path::{Path, PathBuf};
 
@@ -98,7 +99,12 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     if let Some(queues) = keys.queues {
         between("queues", queues, 1, QUEUES_MAX)?;
     }
-    let memory = memory(root)?;
+    let run_dir = keys.run_dir.as_deref().unwrap_or(Path::new(RUN_DIR_DEFAULT));
+    let run_dir = absolute("run-dir", run_dir)?;
+    let mut memory = memory(root)?;
+    if StateDir::is_mounted(&under(root, &run_dir.join(&service))) {
+        memory.available = u64::MAX; // it has its memory already
+    }
     let given = Given::on(memory.total, &keys)?;
     let (staging, helpers) = staging(root, &keys, given.staging, target)?;
     let poll_us = keys.poll_us.unwrap_or(if cpus(root) > 1 { POLL_US_DEFAULT } else { 0 });
@@ -108,6 +114,7 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     let requests = u64::from(queues) * u64::from(depth);
     let asked = given.any() || keys.queues.is_some() || keys.depth.is_some();
     let (size, pool) = sizes(memory, &given, target, (requests, staging), spill.as_ref(), asked)?;
+    let unsafe_no_lock = keys.unsafe_no_lock.unwrap_or(false);
     let swapon = keys.swapon.unwrap_or(false);
     if swapon && target == Target::Null {
         return Err(StartError::usage(
@@ -117,8 +124,6 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
     }
     let priority = keys.priority.unwrap_or(PRIORITY_DEFAULT);
     between("priority", priority, 0, i16::MAX)?;
-    let run_dir = keys.run_dir.unwrap_or_else(|| RUN_DIR_DEFAULT.into());
-    let run_dir = absolute("run-dir", &run_dir)?;
     let socket = keys.socket.unwrap_or_else(|| run_dir.join(format!("{service}.sock")));
     let socket = absolute("socket", &socket)?;
     if socket.as_os_str().len() > SOCKET_PATH_MAX {
@@ -151,7 +156,8 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
         swapon,
         priority: Some(priority),
         discard: keys.discard.unwrap_or(false),
-        unsafe_no_lock: keys.unsafe_no_lock.unwrap_or(false),
+        standby: keys.standby.unwrap_or(target != Target::Null && !unsafe_no_lock),
+        unsafe_no_lock,
     })
 }
 

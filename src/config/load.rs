@@ -84,6 +84,8 @@ keys! {
     priority "priority": i16 = "100",
     /// swapon with discards.
     discard "discard": bool = "false",
+    /// Keep a standby that takes over when the server dies.
+    standby "standby": bool = "true",
     /// Development only: go on without locked memory.
     unsafe_no_lock "unsafe-no-lock": bool = "false",
 }

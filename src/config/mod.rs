@@ -152,6 +152,8 @@ pub struct Settings {
     pub priority: Option<i16>,
     /// swapon with discards, so that freed slots give their memory back.
     pub discard: bool,
+    /// Keep a standby that takes over when the server dies.
+    pub standby: bool,
     /// For development only: go on although memory cannot be locked or the process cannot be
     /// protected.
     pub unsafe_no_lock: bool,

@@ -68,15 +68,19 @@ pub struct Backing {
 
 impl Backing {
     /// Opens what the settings name. `None` for other targets. Refuses what is in use, too small,
-    /// or, for swap, unsafe when memory is short.
+    /// or, for swap, unsafe when memory is short. `beside`: a server that runs has it open.
     pub fn open(
         settings: &Settings,
         features: Features,
+        beside: bool,
         tell: Tell<'_>,
     ) -> StartResult<Option<Self>> {
         let Some(path) = loop_path(settings) else { return Ok(None) };
         let copy = choose(settings.copy, features)?;
-        let spill = open_unused(Path::new("/"), path, settings.size, "--size")?;
+        let spill = match beside {
+            true => Spill::open_beside(path).map_err(|e| explain(path, &e))?,
+            false => open_unused(Path::new("/"), path, settings.size, "--size")?,
+        };
         let thin = is_thin(&spill, settings.size)?;
         for objection in objections(Path::new("/"), path, &spill, thin, settings.size)? {
             if settings.swapon && !settings.unsafe_spill {

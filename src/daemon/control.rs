@@ -5,7 +5,7 @@
 
 use super::protocol::{LINE_WAIT_MAX, Reply, Request};
 use crate::error::{StartError, StartResult};
-use crate::sys::wake::{Bell, Signals, wait_readable};
+use crate::sys::wake::{Bell, Signals, Told, wait_readable};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -79,6 +79,8 @@ pub trait Service {
     fn set(&mut self, key: &str, value: &str) -> StartResult<String>;
     /// Takes the block device away if nobody uses it; says what to do if somebody does.
     fn stop(&mut self) -> StartResult<()>;
+    /// Leaves the device to the standby, and does not return if there is one.
+    fn hand_over(&mut self);
     /// Looks after what changes by itself.
     fn tick(&mut self);
     /// Tells the administrator something.
@@ -99,11 +101,13 @@ pub fn serve(
         if ready[1] {
             return Ok(Ending::DeviceGone);
         }
-        if ready[0] && signals.take()? {
-            match service.stop() {
+        match if ready[0] { signals.take()? } else { None } {
+            Some(Told::End) => match service.stop() {
                 Ok(()) => return Ok(Ending::Stopped),
                 Err(e) => service.tell(&format!("not ending: {e}")),
-            }
+            },
+            Some(Told::HandOver) => service.hand_over(),
+            None => {}
         }
         if ready[2] {
             // A client that misbehaves or goes away is its own problem.

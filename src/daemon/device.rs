@@ -1,51 +1,49 @@
-//! One device from the first fetch to the last abort: its queue threads, its start, its stop.
+//! One device from the first fetch to the last abort: its start or its taking over, its service, its
+//! stop.
 
 use super::backing::Backing;
 use super::control::{self, Ending, Service, Socket};
+use super::control_page::Phase;
+use super::crew::Crew;
+use super::gate::Gate;
 use super::grower::Growth;
-use super::helper::Helper;
+use super::heir::Heir;
 use super::live::{self, Live};
-use super::mover::{Movement, Mover};
+use super::mover::Movement;
 use super::notify;
 use super::protocol::Status;
 use super::room::Room;
 use super::scrape::Scrape;
+use super::seat::Seat;
 use super::spill_file::SpillFile;
-use super::spilling::SpillWatch;
+use super::spilling::{SpillWatch, Spilling};
 use super::staging::Staging;
-use super::state::{SpillBuffers, State};
+use super::state::State;
 use super::status::Sources;
 use super::usage;
-use super::worker::{Readiness, Worker};
-use super::{Tell, cannot, cannot_lock, tolerate};
+use super::watchdog::Slow;
+use super::{IN_RAM, Tell, cannot, cannot_lock, tolerate};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
 use crate::stats::Stats;
-use crate::store::{SpillWriter, Store};
 use crate::sys::buffers::IoBuf;
 use crate::sys::guard;
 use crate::sys::lockfile::claim;
-use crate::sys::spill_ring::SpillRing;
-use crate::sys::wake::{Bell, Signals};
-use crate::ublk::poll::Poll;
+use crate::sys::process::{Ask, Identity, Process};
+use crate::sys::ublk_abi::{CopyMode, F_QUIESCE};
+use crate::sys::wake::{Bell, Signals, wait_readable};
+use crate::ublk::ctrl::{Geometry, open_char_device};
 use crate::ublk::{Controller, ctrl, settings as block};
-use crate::units::{PAGE_SHIFT, QueueId};
+use crate::units::{QueueId, SECTOR_SHIFT};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-/// Stack of a thread: small, because all of it is locked. The deepest path (a store call) needs a
-/// few KiB.
-const STACK_BYTES: usize = 256 << 10;
-
-/// Threads besides those of queues and helpers that report: the growing one and the mover.
-const OTHER_THREADS: u16 = 2;
-
-/// Pause after the control thread could not wait for events.
+/// Pause after the control thread could not wait for events, or could not make its socket.
 const CONTROL_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often, and how long apart, a stop is tried while somebody has the device open: udev looks at
@@ -53,100 +51,300 @@ const CONTROL_PAUSE: Duration = Duration::from_secs(1);
 const STOP_TRIES: u32 = 20;
 const STOP_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the threads of one device share.
+/// How long a server that hands over waits for the requests that it has.
+const QUIESCE_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// What the threads of one device share from the start.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// What was asked for.
     pub settings: &'a Settings,
-    /// Device number.
-    pub id: u32,
     /// Hardware queues.
     pub queues: u16,
-    /// Memory and store.
-    pub state: &'a State,
     /// The loop target's file or device.
     pub backing: Option<&'a Backing>,
     /// Where pages go that leave RAM.
     pub spill_file: Option<&'a SpillFile>,
     /// Counters.
     pub stats: &'a Stats,
-    /// The open char device.
-    pub char_device: &'a File,
     /// Rung by a queue thread that ends.
     pub gone: &'a Bell,
-    /// Growth of the pool.
-    pub growth: &'a Growth,
+    /// Where the threads wait for the device.
+    pub gate: &'a Gate<Device>,
     /// The mover.
     pub movement: &'a Movement,
     /// The metrics' server.
     pub scrape: &'a Scrape,
     /// Settings that may change.
     pub live: &'a Live,
+    /// This process's place among those of the service; none if it is the only one.
+    pub seat: Option<&'a Seat>,
     /// The administrator's ear.
     pub tell: Tell<'a>,
 }
 
-/// Memory that threads take with them.
+/// What the threads share once there is a device.
 #[derive(Debug)]
-pub struct Buffers {
-    /// One for each tag of each queue.
-    pub requests: Vec<IoBuf>,
-    /// The spill's.
-    pub spill: Option<SpillBuffers>,
+pub struct Device {
+    /// Device number.
+    pub id: u32,
+    /// The open char device.
+    pub char_device: File,
+    /// Memory and store.
+    pub state: State,
+    /// Growth of the pool.
+    pub growth: Growth,
+    /// For each queue the CPUs whose submissions arrive there.
+    pub cpus: Vec<Vec<usize>>,
+    /// Memory that threads take with them.
+    buffers: Mutex<Buffers>,
 }
 
-impl Context<'_> {
-    /// Serves the device, from threads to stop. `ready` is called once it serves.
+/// Memory that threads take with them.
+#[derive(Debug)]
+struct Buffers {
+    /// One for each tag of each queue.
+    requests: Vec<IoBuf>,
+    /// Two pages for each tag of each queue, to read spilled pages into; none without a spill.
+    bounce: Vec<IoBuf>,
+    /// How many of each a queue gets.
+    share: (usize, usize),
+    /// The spill writer's.
+    segments: Vec<IoBuf>,
+}
+
+/// A [`Device`] without the char device: all of it that can fail, or take memory.
+#[derive(Debug)]
+pub struct Estate {
+    state: State,
+    growth: Growth,
+    cpus: Vec<Vec<usize>>,
+    buffers: Mutex<Buffers>,
+}
+
+impl Estate {
+    /// Puts together what the threads of a device work with. `growth` becomes the pool's.
+    pub fn new(
+        mut state: State,
+        mut growth: Growth,
+        cpus: Vec<Vec<usize>>,
+        staging_bytes: u64,
+    ) -> io::Result<Self> {
+        if let Some(store) = state.store.as_ref().filter(|store| store.spill().is_some()) {
+            growth.spilling = Some(Spilling::new(store, staging_bytes));
+        }
+        let spill = state.spill.take();
+        let (bounce, segments) = spill.map(|s| (s.bounce, s.segments)).unwrap_or_default();
+        let requests = std::mem::take(&mut state.buffers);
+        let queues = cpus.len().max(1);
+        let share = (requests.len() / queues, bounce.len() / queues);
+        let buffers = Mutex::new(Buffers { requests, bounce, share, segments });
+        Ok(Self { state, growth, cpus, buffers })
+    }
+
+    /// What it is with its char device.
+    pub fn with(self, id: u32, char_device: File) -> Device {
+        let Self { state, growth, cpus, buffers } = self;
+        Device { id, char_device, state, growth, cpus, buffers }
+    }
+
+    /// Leaves the state for somebody else to take over.
+    pub fn leave(self) {
+        self.state.leave();
+    }
+}
+
+impl Device {
+    /// A queue's share of request buffers, and of buffers for spilled pages.
+    pub fn take_share(&self) -> (Vec<IoBuf>, Vec<IoBuf>) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Buffers { requests, bounce, share, .. } = &mut *buffers;
+        let take = |list: &mut Vec<IoBuf>, count| list.split_off(list.len().saturating_sub(count));
+        (take(requests, share.0), take(bounce, share.1))
+    }
+
+    /// The spill writer's buffers.
+    pub fn take_segments(&self) -> Vec<IoBuf> {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut buffers.segments)
+    }
+}
+
+/// How a server comes to its device.
+pub enum Origin<'a> {
+    /// It makes a new one, for this state.
+    New(Box<State>),
+    /// It takes over that of a dead server.
+    Heir(Box<Heir<'a>>),
+}
+
+/// Where a server ended.
+#[derive(Debug)]
+pub enum Served {
+    /// The device was stopped, or never began.
+    Stopped(StartResult<()>),
+    /// It was not needed any more, or hands over: whatever there is stays as it is.
+    Left,
+}
+
+impl<'a> Context<'a> {
+    /// Serves a device, from threads to stop. `ready` is called once it serves.
     pub fn serve(
-        &self,
+        &'a self,
         controller: &mut Controller,
-        buffers: Buffers,
-        socket: &Socket,
+        origin: Origin<'_>,
+        socket: Option<Socket>,
         signals: &mut Signals,
         ready: &mut dyn FnMut(&str),
-    ) -> StartResult<()> {
+    ) -> Served {
         thread::scope(|scope| {
-            let result = match self.start(scope, controller, buffers) {
-                Ok(safety) => {
-                    ready(&ctrl::block_path(self.id).display().to_string());
+            let served = self.come_alive(scope, controller, origin, signals);
+            let result = match served {
+                Ok(Some(safety)) => {
+                    let id = self.device().id;
+                    ready(&ctrl::block_path(id).display().to_string());
                     self.control(controller, safety, socket, signals)
                 }
+                Ok(None) => Served::Left,
                 Err(e) => {
-                    // Nobody has used the device yet. Brings every tag back, so that the queue
-                    // threads end and the scope can.
-                    let _ = controller.stop_unused(self.id);
-                    Err(e)
+                    if let Some(device) = self.gate.get() {
+                        // Nobody has used the device yet. Brings every tag back, so that the queue
+                        // threads end and the scope can.
+                        let _ = controller.stop_unused(device.id);
+                    }
+                    Served::Stopped(Err(e))
                 }
             };
-            self.growth.end();
+            self.gate.close();
             self.movement.end();
-            self.state.staging.iter().for_each(Staging::end);
+            if let Some(device) = self.gate.get() {
+                device.growth.end();
+                device.state.staging.iter().for_each(Staging::end);
+            }
             result
         })
+    }
+
+    /// The device and what belongs to it. Only after the gate was opened.
+    fn device(&self) -> &'a Device {
+        self.gate.get().expect("the gate is open once there is a device")
+    }
+
+    /// Makes the threads, then the device or takes it over. `None` if there is nothing to take over
+    /// any more.
+    fn come_alive<'scope>(
+        &'a self,
+        scope: &'scope Scope<'scope, 'a>,
+        controller: &mut Controller,
+        origin: Origin<'_>,
+        signals: &mut Signals,
+    ) -> StartResult<Option<Safety>> {
+        let crew = Crew::make(self, scope)?;
+        let io_flusher = crew.wait_warm()?;
+        self.judge_flushers(io_flusher)?;
+        let memory_locked = match origin {
+            Origin::New(state) => {
+                self.begin(controller, *state, &crew)?;
+                let memory_locked = self.verify_locked()?;
+                let id = self.device().id;
+                controller.start(id)?;
+                // Once for a device: it waits for requests in flight, and a server that was killed
+                // over that would never end.
+                let (root, depth) = (Path::new("/"), self.settings.depth);
+                for (name, e) in block::apply(root, id, controller.features(), depth) {
+                    (self.tell)(&format!("cannot set {name} of ublkb{id} ({e})"));
+                }
+                self.seat.iter().for_each(|seat| seat.page.note_start(seat.ticket));
+                memory_locked
+            }
+            Origin::Heir(heir) => {
+                let memory_locked = self.verify_locked()?;
+                if !heir.succeed(self, controller, &crew, signals)? {
+                    return Ok(None);
+                }
+                memory_locked
+            }
+        };
+        crew.wait_others()?;
+        Ok(Some(Safety { memory_locked, io_flusher }))
+    }
+
+    /// Adds a device and lets the threads fetch its tags.
+    fn begin(&self, controller: &mut Controller, state: State, crew: &Crew) -> StartResult<()> {
+        let sectors = self.settings.size >> SECTOR_SHIFT;
+        let copy = self.backing.map_or(CopyMode::Copy, |backing| backing.copy);
+        let shape = Geometry {
+            id: self.settings.id,
+            queues: self.queues,
+            depth: self.settings.depth,
+            sectors,
+            copy,
+            cookie: self.seat.map_or(0, |seat| seat.page.cookie()),
+        };
+        let id = controller.add(shape)?.dev_id;
+        let prepared = (|| {
+            state.note_device(id).map_err(|e| cannot("note the device number", &e))?;
+            self.seat.iter().for_each(|seat| seat.page.set_device(id));
+            let char_device = open_char_device(id)?;
+            controller.set_params(id, sectors, self.backing.map_or(IN_RAM, Backing::abilities))?;
+            let cpus = self.queue_cpus(controller, id)?;
+            let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
+            let estate = Estate::new(state, growth, cpus, self.settings.staging)
+                .map_err(|e| cannot("make an eventfd", &e))?;
+            Ok(estate.with(id, char_device))
+        })();
+        match prepared {
+            Ok(device) => self.gate.open(device),
+            Err(e) => {
+                // Whatever kept it from being used is the news.
+                let _ = controller.delete(id);
+                return Err(e);
+            }
+        };
+        crew.wait_fetched()
+    }
+
+    /// For each queue the CPUs whose submissions arrive there.
+    pub fn queue_cpus(&self, controller: &mut Controller, id: u32) -> StartResult<Vec<Vec<usize>>> {
+        let cpus = |queue| controller.queue_cpus(id, QueueId(queue));
+        let cpus: io::Result<_> = (0..self.queues).map(cpus).collect();
+        cpus.map_err(|e| cannot("ask for a queue's CPUs", &e))
     }
 
     /// Serves the control side until the device is stopped. The device may be in use, so nothing
     /// that goes wrong here ends it.
     fn control(
-        &self,
+        &'a self,
         controller: &mut Controller,
         safety: Safety,
-        socket: &Socket,
+        socket: Option<Socket>,
         signals: &mut Signals,
-    ) -> StartResult<()> {
+    ) -> Served {
+        let socket = socket.unwrap_or_else(|| self.bind_socket());
+        let device = self.device();
         let marks = self.settings.policy.settings.watermarks;
-        let room = Room::new(self.state.store.as_ref(), marks);
+        let room = Room::new(device.state.store.as_ref(), marks);
         let since = Instant::now();
         let spill_watch = SpillWatch::new();
         let manager = notify::watchdog().and_then(|_| notify::Manager::of_this_process());
-        let mut running =
-            Running { context: self, controller, safety, since, room, spill_watch, manager };
+        let mut running = Running {
+            context: self,
+            device,
+            controller,
+            safety,
+            since,
+            room,
+            spill_watch,
+            slow: Slow::default(),
+            manager,
+        };
         loop {
-            match control::serve(socket, signals, self.gone, &mut running) {
-                Ok(Ending::Stopped) => return Ok(()),
+            match control::serve(&socket, signals, self.gone, &mut running) {
+                Ok(Ending::Stopped) => return Served::Stopped(Ok(())),
                 Ok(Ending::DeviceGone) => {
-                    let what = format!("device {} was taken away by somebody else", self.id);
-                    return Err(StartError::failure(what, "see who else uses /dev/ublk-control"));
+                    let what = format!("device {} was taken away by somebody else", device.id);
+                    let remedy = "see who else uses /dev/ublk-control";
+                    return Served::Stopped(Err(StartError::failure(what, remedy)));
                 }
                 Err(e) => {
                     (self.tell)(&format!("cannot wait for events ({e}); trying again"));
@@ -156,116 +354,22 @@ impl Context<'_> {
         }
     }
 
-    fn start<'scope, 'env>(
-        &'env self,
-        scope: &'scope Scope<'scope, 'env>,
-        controller: &mut Controller,
-        buffers: Buffers,
-    ) -> StartResult<Safety> {
-        let threads = self.queues + self.settings.helpers + OTHER_THREADS;
-        let (sender, receiver) = sync_channel(threads.into());
-        let spawned = self.spawn(scope, controller, buffers, sender);
-        // Every thread that was started reports, also when another one was not: a tag that is
-        // fetched after the device was stopped would never come back.
-        let reports: Vec<Readiness> = receiver.iter().collect();
-        spawned?;
-        let mut io_flusher = true;
-        for report in reports {
-            io_flusher &= report.map_err(|e| cannot("start a thread", &e))?.io_flusher;
+    /// Makes the socket of a service that was taken over, however long that takes: pages are served
+    /// meanwhile.
+    fn bind_socket(&self) -> Socket {
+        loop {
+            match Socket::bind(&self.settings.socket, &self.settings.name) {
+                Ok(socket) => return socket,
+                Err(e) => (self.tell)(&format!("{e}; trying again")),
+            }
+            thread::sleep(CONTROL_PAUSE);
         }
-        if !io_flusher {
-            let error = io::Error::other("PR_GET_IO_FLUSHER reads back 0");
-            tolerate(self.settings, self.tell, cannot("make all threads I/O flushers", &error))?;
-        }
-        let memory_locked = self.verify_locked()?;
-        controller.start(self.id)?;
-        let depth = self.settings.depth;
-        for (name, e) in block::apply(Path::new("/"), self.id, controller.features(), depth) {
-            (self.tell)(&format!("cannot set {name} of ublkb{} ({e})", self.id));
-        }
-        Ok(Safety { memory_locked, io_flusher })
     }
 
     fn verify_locked(&self) -> StartResult<bool> {
         let Err(e) = guard::verify_locked() else { return Ok(true) };
         tolerate(self.settings, self.tell, cannot_lock(&e)).map(|()| false)
     }
-
-    fn spawn<'scope, 'env>(
-        &'env self,
-        scope: &'scope Scope<'scope, 'env>,
-        controller: &mut Controller,
-        buffers: Buffers,
-        sender: SyncSender<Readiness>,
-    ) -> StartResult<()> {
-        let Buffers { mut requests, spill } = buffers;
-        let (mut bounce, segments) = spill.map(|s| (s.bounce, s.segments)).unwrap_or_default();
-        let share = requests.len() / usize::from(self.queues);
-        for queue in (0..self.queues).map(QueueId) {
-            let cpus = controller.queue_cpus(self.id, queue);
-            let worker = Worker {
-                queue,
-                depth: self.settings.depth,
-                slots: self.settings.size >> PAGE_SHIFT,
-                cpus: cpus.map_err(|e| cannot("ask for a queue's CPUs", &e))?,
-                char_device: self.char_device,
-                buffers: requests.split_off(requests.len() - share),
-                spill_file: self.spill_file.map(|spill| &spill.file),
-                bounce: bounce.split_off(bounce.len().saturating_sub(share)),
-                store: self.state.store.as_ref().zip(self.state.staging.as_ref()),
-                backing: self.backing,
-                growth: self.growth,
-                poll: Poll::new(Arc::clone(&self.live.poll_us)),
-                stats: self.stats.queue(queue),
-            };
-            let (sender, gone) = (sender.clone(), self.gone);
-            spawn(scope, format!("uswap-q{}", queue.0), move || {
-                worker.run(sender);
-                gone.ring();
-            })?;
-        }
-        if let (Some(store), Some(staging)) = (&self.state.store, &self.state.staging) {
-            let growth = self.growth;
-            for index in 0..self.settings.helpers {
-                let (sender, stats) = (sender.clone(), self.stats.helper(index));
-                let helper = Helper { index, staging, store, growth, stats };
-                spawn(scope, format!("uswap-h{index}"), move || helper.run(sender))?;
-            }
-            let mover = Mover {
-                store,
-                growth,
-                movement: self.movement,
-                all: self.stats,
-                stats: self.stats.mover(),
-                root: Path::new("/"),
-            };
-            let (policy, report) = (self.settings.policy.settings.clone(), sender.clone());
-            let writer = self.spill_writer(store, segments)?;
-            spawn(scope, "uswap-mover".to_owned(), move || mover.run(policy, writer, report))?;
-            spawn(scope, "uswap-grow".to_owned(), move || growth.run(store, sender))?;
-        }
-        Ok(())
-    }
-
-    /// What writes to the spill, if there is one.
-    fn spill_writer(
-        &self,
-        store: &Store,
-        segments: Vec<IoBuf>,
-    ) -> StartResult<Option<SpillWriter<SpillRing>>> {
-        let Some(file) = self.spill_file else { return Ok(None) };
-        let ring = SpillRing::new(&file.file).map_err(|e| cannot("make an io_uring", &e))?;
-        Ok(Some(SpillWriter::new(store, ring, segments)))
-    }
-}
-
-fn spawn<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    name: String,
-    body: impl FnOnce() + Send + 'scope,
-) -> StartResult<()> {
-    let builder = thread::Builder::new().name(name).stack_size(STACK_BYTES);
-    builder.spawn_scoped(scope, body).map(drop).map_err(|e| cannot("start a thread", &e))
 }
 
 /// What was read back at start.
@@ -278,11 +382,13 @@ struct Safety {
 /// A device that serves.
 struct Running<'a> {
     context: &'a Context<'a>,
+    device: &'a Device,
     controller: &'a mut Controller,
     safety: Safety,
     since: Instant,
     room: Room,
     spill_watch: SpillWatch,
+    slow: Slow,
     /// Who wants to hear that this thread lives.
     manager: Option<notify::Manager>,
 }
@@ -294,17 +400,18 @@ fn in_use(device: &Path, e: &io::Error) -> StartError {
 
 impl Service for Running<'_> {
     fn status(&self) -> Status {
-        let context = self.context;
+        let (context, device) = (self.context, self.device);
         Sources {
             settings: context.settings,
-            id: context.id,
+            id: device.id,
             queues: context.queues,
             features: self.controller.features(),
-            state: context.state,
+            seat: context.seat,
+            state: &device.state,
             backing: context.backing,
             spill_file: context.spill_file,
             stats: context.stats,
-            growth: context.growth,
+            growth: &device.growth,
             movement: context.movement,
             scrape: context.scrape,
             live: context.live,
@@ -317,7 +424,7 @@ impl Service for Running<'_> {
     }
 
     fn stop(&mut self) -> StartResult<()> {
-        let (name, id) = (&self.context.settings.name, self.context.id);
+        let (name, id) = (&self.context.settings.name, self.device.id);
         usage::refuse_if_used(Path::new("/"), name, id)?;
         // Older drivers stop a device whoever uses it. swapon, mount and device-mapper need the
         // exclusive claim, so holding it keeps them out between the look and the stop.
@@ -337,26 +444,49 @@ impl Service for Running<'_> {
             }
         };
         drop(claim);
+        if let (Ok(()), Some(seat)) = (&stopped, self.context.seat) {
+            seat.page.set_phase(Phase::Ended);
+        }
         stopped.map_err(|e| in_use(&device, &e))
+    }
+
+    fn hand_over(&mut self) {
+        let Some(seat) = self.context.seat else { return };
+        seat.page.begin_hand_over();
+        if self.controller.features().has(F_QUIESCE) {
+            // Requests that we have are committed, the others wait for the standby. If that fails
+            // they are given to it as they are.
+            let _ = self.controller.quiesce(self.device.id);
+            let _ = wait_readable([self.context.gone.as_fd()], QUIESCE_WAIT_MAX);
+        }
+        // What matters is in the state, whenever a server ends: it ends as it would be killed.
+        let own = Identity::own().and_then(Process::open).ok().flatten();
+        own.iter().for_each(|own| drop(own.ask(Ask::Die)));
     }
 
     fn set(&mut self, key: &str, value: &str) -> StartResult<String> {
         let done = live::set(self.context, key, value)?;
         if key == "policy" {
             let marks = self.context.live.policy().settings.watermarks;
-            self.room = Room::new(self.context.state.store.as_ref(), marks);
+            self.room = Room::new(self.device.state.store.as_ref(), marks);
         }
         Ok(done)
     }
 
     fn tick(&mut self) {
+        if let Some(seat) = self.context.seat {
+            let queues = (0..self.context.queues).map(|q| self.context.stats.queue(QueueId(q)));
+            let slow = Slow::of(queues);
+            seat.page.beat(slow.is_excused(&self.slow));
+            self.slow = slow;
+        }
         if let Some(manager) = &self.manager {
             manager.tell("WATCHDOG=1");
         }
-        if let Some(message) = self.context.state.store.as_ref().and_then(|s| self.room.look(s)) {
+        if let Some(message) = self.device.state.store.as_ref().and_then(|s| self.room.look(s)) {
             self.tell(&message);
         }
-        let spilling = self.context.growth.spilling.as_ref();
+        let spilling = self.device.growth.spilling.as_ref();
         if let Some(message) = spilling.and_then(|s| self.spill_watch.look(s)) {
             self.tell(&message);
         }

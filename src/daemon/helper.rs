@@ -32,8 +32,8 @@ pub struct Helper<'a> {
 
 impl Helper<'_> {
     /// The helper's life: sleeps until there is enough to do, does it, until it is sent home.
-    pub fn run(self, ready: SyncSender<Readiness>) {
-        let (mut hand, mut stream) = (Hand::default(), Stream::new());
+    pub fn run(self, mut stream: Stream, ready: SyncSender<Readiness>) {
+        let mut hand = Hand::default();
         // The starting thread waits for exactly one message from each thread.
         let _ = ready.send(Ok(ThreadState::read()));
         drop(ready);

@@ -3,16 +3,18 @@
 //! A server holds the lock of its name for as long as it lives, so whoever gets the lock knows that
 //! none does, whatever socket it would listen on.
 
+use super::control_page::{ControlPage, Phase};
 use super::{cannot, state, usage};
 use crate::error::{StartError, StartResult};
 use crate::sys::lockfile::LockFile;
+use crate::sys::process::Process;
 use crate::sys::statefs::StateDir;
 use crate::ublk::Controller;
 use crate::ublk::ctrl::{DeviceState, block_path};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long the driver may take to notice that a server died (6.12 with a request timer of 1 s:
@@ -20,22 +22,62 @@ use std::time::{Duration, Instant};
 const DEATH_WAIT_MAX: Duration = Duration::from_secs(4);
 const DEATH_POLL: Duration = Duration::from_millis(50);
 
+/// A service whose parent is dead, and which can go on.
+#[derive(Debug)]
+pub struct Found {
+    /// Its state directory.
+    pub dir: PathBuf,
+    /// Its control page.
+    pub page: ControlPage,
+}
+
 /// Locks a name for this server's life. Refuses if a server has it, or one died and left its state.
 pub fn take_name(name: &str, run_dir: &Path) -> StartResult<LockFile> {
-    let lock = lock(name, run_dir)?.ok_or_else(|| {
+    let lock = take(name, run_dir)?;
+    let dir = state::dir_of(run_dir, name);
+    if StateDir::is_mounted(&dir) { Err(unusable(name, &dir, "")) } else { Ok(lock) }
+}
+
+/// Locks a name for this parent's life. If the former one died and left a service that can go on,
+/// that is found; one that cannot is refused and left as it is.
+pub fn take_or_find(
+    name: &str,
+    run_dir: &Path,
+    controller: &mut Controller,
+) -> StartResult<(LockFile, Option<Found>)> {
+    let lock = take(name, run_dir)?;
+    let dir = state::dir_of(run_dir, name);
+    if !StateDir::is_mounted(&dir) {
+        return Ok((lock, None));
+    }
+    let page = ControlPage::open(&dir).map_err(|e| unusable(name, &dir, &format!(" ({e})")))?;
+    let info = page.device().map(|id| controller.info(id)).transpose();
+    let info = info.map_err(|e| cannot("ask for the device", &e))?.flatten();
+    match info {
+        Some(info) if info.cookie == page.cookie() && page.phase() == Phase::Serving => {
+            Ok((lock, Some(Found { dir, page })))
+        }
+        Some(_) if page.phase() == Phase::Serving => {
+            Err(unusable(name, &dir, ", and its device's number is another's now"))
+        }
+        _ => Err(unusable(name, &dir, ", and it has no device")),
+    }
+}
+
+fn take(name: &str, run_dir: &Path) -> StartResult<LockFile> {
+    lock(name, run_dir)?.ok_or_else(|| {
         StartError::failure(
             format!("a service {name} already runs"),
             format!("give another --name, or stop it with `uswap down {name}`"),
         )
-    })?;
-    let dir = state::dir_of(run_dir, name);
-    if StateDir::is_mounted(&dir) {
-        return Err(StartError::failure(
-            format!("{} holds the state of a server that died", dir.display()),
-            format!("run `uswap down {name}` to remove it"),
-        ));
-    }
-    Ok(lock)
+    })
+}
+
+fn unusable(name: &str, dir: &Path, why: &str) -> StartError {
+    StartError::failure(
+        format!("{} holds the state of a server that died{why}", dir.display()),
+        format!("run `uswap down {name}` to remove it"),
+    )
 }
 
 fn lock(name: &str, run_dir: &Path) -> StartResult<Option<LockFile>> {
@@ -59,16 +101,37 @@ pub fn remove_leftover(name: &str, run_dir: &Path, socket: &Path) -> StartResult
         let what = format!("the server of {name} lives, but not behind {}", socket.display());
         return Err(StartError::failure(what, "give its --run-dir, or send it SIGTERM"));
     };
-    if let Some(id) = state::noted_device(&dir) {
-        remove_device(name, id)?;
-    }
-    StateDir::remove(&dir).map_err(|e| cannot(&format!("remove {}", dir.display()), &e))?;
+    remove(name, &dir)?;
     match fs::remove_file(socket) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(cannot(&format!("remove {}", socket.display()), &e))
         }
         _ => Ok(()),
     }
+}
+
+/// Removes device and state, for whoever has the name's lock.
+pub fn remove(name: &str, dir: &Path) -> StartResult<()> {
+    refuse_if_alive(name, dir)?;
+    if let Some(id) = state::noted_device(dir) {
+        remove_device(name, id)?;
+    }
+    StateDir::remove(dir).map_err(|e| cannot(&format!("remove {}", dir.display()), &e))
+}
+
+/// Refuses while a process of the service lives although its parent does not.
+fn refuse_if_alive(name: &str, dir: &Path) -> StartResult<()> {
+    let Ok(page) = ControlPage::open(dir) else { return Ok(()) };
+    for ticket in page.recent_tickets() {
+        let holder = page.holder(ticket);
+        let process = Process::open(holder).map_err(|e| cannot("look for processes", &e))?;
+        if process.is_some() {
+            let what = format!("process {} of {name} lives, but its parent does not", holder.pid);
+            let remedy = format!("run `uswap run --name {name}`, which goes on with it");
+            return Err(StartError::failure(what, remedy));
+        }
+    }
+    Ok(())
 }
 
 /// Takes the device away that a dead server left, if it is still there and nobody's.
@@ -95,10 +158,11 @@ fn remove_device(name: &str, id: u32) -> StartResult<()> {
             let swap = usage::swap_area(Path::new("/"), &device);
             if swap.as_ref().is_ok_and(Option::is_some) {
                 let what = format!(
-                    "{} is in use as swap and its server is dead: what is in it cannot be read",
+                    "{} is in use as swap and its server is dead: its pages wait for another one",
                     device.display()
                 );
-                return Err(StartError::failure(what, "save what you can and reboot"));
+                let remedy = format!("run `uswap run --name {name}`, which takes it over");
+                return Err(StartError::failure(what, remedy));
             }
             usage::refuse_if_used(Path::new("/"), name, id)?;
             controller.stop(id).map_err(|e| cannot(&format!("stop device {id}"), &e))?;

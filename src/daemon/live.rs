@@ -3,7 +3,7 @@
 use super::device::Context;
 use crate::config::load::{Keys, nearest};
 use crate::config::policy::{self, PolicyChoice};
-use crate::config::{Settings, check, metrics};
+use crate::config::{Settings, Target, check, metrics};
 use crate::error::{StartError, StartResult};
 use crate::limits::POLL_US_MAX;
 use std::path::Path;
@@ -41,7 +41,7 @@ impl Live {
 pub fn set(context: &Context<'_>, key: &str, value: &str) -> StartResult<String> {
     match key {
         "policy" => {
-            if context.state.store.is_none() {
+            if context.settings.target != Target::Swap {
                 let what = format!("the {} target has no policy", context.settings.target.name());
                 return Err(StartError::usage(what, "it is for --target swap"));
             }

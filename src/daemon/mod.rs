@@ -1,26 +1,40 @@
 //! Threads and life cycle of the service; the only place where requests meet the store.
 //!
-//! Start: protect the process and lock its memory, open the driver, lock the name, bind the socket,
-//! make the state resident, add the device, fetch every tag on its queue thread, check that all
-//! memory is locked, start the device, set the block layer. Then it is ready. Stop: make sure
-//! nobody uses the device, stop it, let the queue threads end, close and delete it, remove state
-//! and socket. A start that fails half way takes the same way back from where it is.
+//! Three kinds of processes. The parent (`parent`) starts the others and serves nothing. The server
+//! has the device. The standby (`heir`) has everything but the device, and takes that when the
+//! server dies. What they know of one another is in the control page. A server can also be alone,
+//! for targets whose death costs nothing.
+//!
+//! Start of a server: protect the process and lock its memory, open the driver, lock the name (where
+//! there is no parent to do it), bind the socket, make the state resident, make the threads, add the
+//! device, fetch every tag on its queue thread, check that all memory is locked, start the device,
+//! set the block layer. Then it is ready. A standby comes as far as the threads, waits, and then
+//! takes state and device over instead of making them. Stop: make sure nobody uses the device, stop
+//! it, let the queue threads end, close and delete it, remove state and socket. A start that fails
+//! half way takes the same way back from where it is; a standby takes nothing away.
 
 mod backing;
 mod control;
+pub mod control_page;
+mod crew;
 mod device;
 pub mod exposition;
 mod format;
+mod gate;
 mod grower;
+mod heir;
 mod helper;
 mod leftover;
 mod live;
 mod loop_target;
 mod mover;
 pub mod notify;
+mod parent;
+mod program;
 pub mod protocol;
 mod room;
 mod scrape;
+mod seat;
 mod spill_file;
 mod spill_reads;
 mod spilling;
@@ -28,28 +42,34 @@ mod staging;
 mod standby;
 mod state;
 mod status;
+mod successor;
+mod tending;
 pub mod usage;
+mod watchdog;
+mod whispers;
 mod worker;
 
-use crate::config::Settings;
+use crate::config::{Settings, Target};
 use crate::error::{StartError, StartResult};
 use crate::limits::{CPUS_PER_QUEUE, QUEUES_DEFAULT_MAX};
 use crate::stats::Stats;
 use crate::sys::ublk_abi::CopyMode;
 use crate::sys::wake::{Bell, Signals};
 use crate::sys::{guard, heap};
-use crate::ublk::ctrl::{Abilities, Geometry, open_char_device};
+use crate::ublk::ctrl::Abilities;
 use crate::ublk::{Controller, Features};
-use crate::units::{PAGE_SIZE, SECTOR_SHIFT};
+use crate::units::PAGE_SIZE;
 use backing::Backing;
 use control::Socket;
-use device::{Buffers, Context};
-use grower::Growth;
+use control_page::Ticket;
+use device::{Context, Device, Origin, Served};
+use gate::Gate;
+use heir::{Heir, Inherited};
 use live::Live;
 use mover::Movement;
 use scrape::Scrape;
+use seat::Seat;
 use spill_file::SpillFile;
-use spilling::Spilling;
 use std::io;
 use std::path::Path;
 
@@ -65,15 +85,43 @@ pub mod engine {
 pub use backing::{best as best_copy_mode, check_for_swap};
 pub use leftover::remove_leftover;
 pub use live::KEYS as LIVE_KEYS;
+pub use parent::run as run_parent;
+pub use program::hold_libraries;
 pub use standby::{Standby, format_of};
 pub use state::State;
+pub use successor::{Upgrade, check as check_successor};
 
 /// Tells the administrator something, on stderr. Only start-up and the control thread call this.
-type Tell<'a> = &'a dyn Fn(&str);
+type Tell<'a> = &'a (dyn Fn(&str) + Sync);
 
-/// Serves one device until it is told to stop. Calls `ready` with the device path once I/O is
-/// served, and `tell` with lines for the administrator.
+/// What a process started by the parent is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The first server: it makes state and device.
+    First,
+    /// A standby.
+    Heir,
+}
+
+/// Serves one device, alone, until it is told to stop. Calls `ready` with the device path once I/O
+/// is served, and `tell` with lines for the administrator.
 pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -> StartResult<()> {
+    serve_as(settings, None, ready, tell)
+}
+
+/// The life of a server or standby that a parent started.
+pub fn serve_seated(settings: &Settings, role: Role, ticket: Ticket) -> StartResult<()> {
+    let seat = Seat::take(&state::dir_of(&settings.run_dir, &settings.name), ticket)?;
+    let tell = |line: &str| seat.page.whispers().leave(line);
+    serve_as(settings, Some((&seat, role)), &mut |_| (), &tell)
+}
+
+fn serve_as(
+    settings: &Settings,
+    seat: Option<(&Seat, Role)>,
+    ready: &mut dyn FnMut(&str),
+    tell: Tell<'_>,
+) -> StartResult<()> {
     heap::settle();
     if guard::page_size() != PAGE_SIZE {
         let what = format!("this kernel has pages of {} bytes, not 4096", guard::page_size());
@@ -83,57 +131,80 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
     let locked = protect(settings, tell)?;
     let mut controller = Controller::open()?;
     let queues = settings.queues.unwrap_or_else(|| default_queues(controller.features()));
-    let _name = leftover::take_name(&settings.name, &settings.run_dir)?;
-    let socket = Socket::bind(&settings.socket, &settings.name)?;
-    let scrape = Scrape::start(settings, tell)?;
-    let backing = Backing::open(settings, controller.features(), tell)?;
+    let _name = match seat {
+        None => Some(leftover::take_name(&settings.name, &settings.run_dir)?),
+        Some(_) => None,
+    };
+    let heir = seat.filter(|(_, role)| *role == Role::Heir).map(|(seat, _)| seat);
+    let seat = seat.map(|(seat, _)| seat);
+    let socket = match heir {
+        None => Some(Socket::bind(&settings.socket, &settings.name)?),
+        Some(_) => None,
+    };
+    let scrape = match heir {
+        None => Scrape::start(settings, tell)?,
+        Some(_) => Scrape::start_beside(settings)?,
+    };
+    let backing = Backing::open(settings, controller.features(), heir.is_some(), tell)?;
     let copy = backing.as_ref().map_or(CopyMode::Copy, |backing| backing.copy);
-    let spill_file = SpillFile::open(settings, tell)?;
-    let mut state = State::prepare(settings, queues, copy, spill_file.as_ref(), locked)?;
-    let spill_buffers = state.spill.take();
-    let buffers = std::mem::take(&mut state.buffers);
-    let sectors = settings.size >> SECTOR_SHIFT;
-    let shape = Geometry { id: settings.id, queues, depth: settings.depth, sectors, copy };
-    let id = controller.add(shape)?.dev_id;
-    let outcome = (|| {
-        state.note_device(id).map_err(|e| cannot("note the device number", &e))?;
-        // Closed when this block ends, as deleting the device requires.
-        let char_device = open_char_device(id)?;
-        let can = backing.as_ref().map_or(IN_RAM, Backing::abilities);
-        controller.set_params(id, sectors, can)?;
-        let stats = Stats::new(queues, settings.helpers);
-        let movement = Movement::default();
-        let live = Live::new(settings);
-        let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
-        let mut growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
-        if let Some(store) = state.store.as_ref().filter(|store| store.spill().is_some()) {
-            growth.spilling = Some(Spilling::new(store, settings.staging));
+    let spill_file = match heir {
+        None => SpillFile::open(settings, tell)?,
+        Some(_) => SpillFile::open_beside(settings)?,
+    };
+    let spill = spill_file.as_ref();
+    let origin = match heir {
+        None => {
+            if let Some(seat) = seat {
+                let _ = seat.page.succeed(0, seat.ticket);
+            }
+            Origin::New(Box::new(State::prepare(settings, queues, copy, spill, locked)?))
         }
-        let (state, stats, char_device) = (&state, &stats, &char_device);
-        let (gone, growth, movement, backing) = (&gone, &growth, &movement, backing.as_ref());
-        let context = Context {
-            settings,
-            id,
-            queues,
-            state,
-            backing,
-            spill_file: spill_file.as_ref(),
-            stats,
-            char_device,
-            gone,
-            growth,
-            movement,
-            scrape: &scrape,
-            live: &live,
-            tell,
-        };
-        let buffers = Buffers { requests: buffers, spill: spill_buffers };
-        context.serve(&mut controller, buffers, &socket, &mut signals, ready)
-    })();
-    // The state goes after the device: until then it says which device is left if we die here.
-    let deleted = controller.delete(id);
-    outcome?;
-    deleted.map_err(|e| cannot(&format!("delete device {id}"), &e))
+        Some(seat) => {
+            let inherited = if settings.target == Target::Swap {
+                Inherited::Pages(Box::new(State::attach(settings, queues, copy, spill, locked)?))
+            } else {
+                Inherited::Nothing(Box::new(State::unshared(settings, queues, copy)?))
+            };
+            Origin::Heir(Box::new(Heir { inherited, seat }))
+        }
+    };
+    let stats = Stats::new(queues, settings.helpers);
+    let movement = Movement::default();
+    let live = Live::new(settings);
+    let gone = Bell::new().map_err(|e| cannot("make an eventfd", &e))?;
+    let gate = Gate::new();
+    let context = Context {
+        settings,
+        queues,
+        backing: backing.as_ref(),
+        spill_file: spill,
+        stats: &stats,
+        gone: &gone,
+        gate: &gate,
+        movement: &movement,
+        scrape: &scrape,
+        live: &live,
+        seat,
+        tell,
+    };
+    let served = context.serve(&mut controller, origin, socket, &mut signals, ready);
+    let device = gate.into_inner();
+    match (served, device) {
+        (Served::Stopped(result), None) => return result,
+        (Served::Stopped(result), Some(device)) => {
+            // The state goes after the device: until then it says which device is left if we die
+            // here. The char device is closed first, as deleting the device requires.
+            let Device { id, state, char_device, .. } = device;
+            drop(char_device);
+            let deleted = controller.delete(id);
+            drop(state);
+            result.and(deleted.map_err(|e| cannot(&format!("delete device {id}"), &e)))
+        }
+        (Served::Left, device) => {
+            device.into_iter().for_each(|device| device.state.leave());
+            Ok(())
+        }
+    }
 }
 
 /// What a device can do whose pages are in RAM, or nowhere: everything at once, and nothing to

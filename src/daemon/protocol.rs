@@ -60,7 +60,8 @@ pub struct Status {
     pub device: String,
     /// Device number.
     pub id: u32,
-    /// Process id of the server.
+    /// The process to send a signal to, and the last one to end: the parent, or the server if that
+    /// has none.
     pub pid: u32,
     /// Version of the server.
     pub version: String,
@@ -97,6 +98,9 @@ pub struct Status {
     /// Where pages go that leave RAM, absent where none do.
     #[serde(default)]
     pub spill: Option<SpillUse>,
+    /// The processes of the service; absent where there is only one.
+    #[serde(default)]
+    pub processes: Option<ProcessUse>,
     /// RAM the service holds.
     pub memory: MemoryUse,
     /// What is stored.
@@ -205,6 +209,26 @@ pub struct SpillUse {
     pub write_errors: u64,
     /// Pages that could not be read because the file or device failed.
     pub read_errors: u64,
+}
+
+/// Who serves, who would, and how often that has been needed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ProcessUse {
+    /// The parent; 0 while it is dead.
+    pub parent_pid: u32,
+    /// The server.
+    pub server_pid: u32,
+    /// The standby; 0 while there is none.
+    pub standby_pid: u32,
+    /// Whether it has everything that it needs to take over.
+    pub standby_warm: bool,
+    /// Times that a standby took over.
+    pub recoveries: u64,
+    /// How long the last time took, from the moment that the server was seen dead (or was told to
+    /// hand over) until its successor served, microseconds.
+    pub last_recovery_us: u64,
+    /// The longest.
+    pub longest_recovery_us: u64,
 }
 
 /// RAM held, by purpose.

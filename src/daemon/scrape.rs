@@ -92,6 +92,12 @@ impl Scrape {
         Ok(Self { shared })
     }
 
+    /// The same in a standby: the server has the address, until it dies.
+    pub fn start_beside(settings: &Settings) -> StartResult<Self> {
+        let metrics = Metrics { asked: false, ..settings.metrics };
+        Self::start(&Settings { metrics, ..settings.clone() }, &|_| ())
+    }
+
     /// Where metrics can be scraped now.
     pub fn listening(&self) -> Option<SocketAddr> {
         self.shared.wanted().bound

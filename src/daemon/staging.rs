@@ -389,7 +389,7 @@ mod tests {
                     let (stats, sender) = (stats.helper(index), sender.clone());
                     let (staging, store, growth) = (&staging, &store, &growth);
                     let helper = Helper { index, staging, store, growth, stats };
-                    scope.spawn(move || helper.run(sender));
+                    scope.spawn(move || helper.run(Stream::new(), sender));
                 }
                 let queues: Vec<_> = (0..QUEUES)
                     .map(|id| {

@@ -140,6 +140,23 @@ impl State {
         Ok(Self { dir, store, staging, buffers, spill, buffer_bytes, table_bytes })
     }
 
+    /// What a standby needs of its own where pages are elsewhere, or nowhere: buffers for requests.
+    pub fn unshared(settings: &Settings, queues: u16, copy: CopyMode) -> StartResult<Self> {
+        let each = if copy == CopyMode::Zero { 1 } else { REQUEST_PAGES_MAX };
+        let count = u64::from(queues) * u64::from(settings.depth);
+        let chunks = (count * u64::from(each)).div_ceil(CHUNK_PAGES.into());
+        let buffer_bytes = chunk_bytes(chunks);
+        let area = crate::sys::statefs::anonymous_file("uswap-buffers", buffer_bytes)
+            .and_then(|file| BufferArea::new(&file, chunks as usize));
+        let area = area.map_err(|e| {
+            let what = format!("cannot set up {} MiB of memory ({e})", buffer_bytes >> 20);
+            StartError::failure(what, "give a smaller --depth, or fewer --queues")
+        })?;
+        let buffers = (0..count).map_while(|_| area.take(each, Search::High)).collect();
+        let (store, staging, spill) = (None, None, None);
+        Ok(Self { dir: None, store, staging, buffers, spill, buffer_bytes, table_bytes: 0 })
+    }
+
     /// Whether the state is on a tmpfs that is never swapped.
     pub fn is_noswap(&self) -> bool {
         self.dir.is_some()

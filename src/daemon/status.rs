@@ -1,14 +1,16 @@
 //! What the service says of itself, gathered when somebody asks.
 
 use super::backing::Backing;
+use super::control_page::Stage;
 use super::grower::Growth;
 use super::live::Live;
 use super::mover::Movement;
 use super::protocol::{
-    BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, Safety, SpillUse, Status, SwapUse,
-    TimeUse,
+    BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, ProcessUse, Safety, SpillUse,
+    Status, SwapUse, TimeUse,
 };
 use super::scrape::Scrape;
+use super::seat::Seat;
 use super::spill_file::SpillFile;
 use super::spilling::Spilling;
 use super::state::State;
@@ -18,6 +20,7 @@ use crate::limits::{SEGMENT_BYTES, SLAB_BYTES};
 use crate::stats::Stats;
 use crate::stats::histogram::Counts;
 use crate::store::Store;
+use crate::sys::process::{Identity, Process};
 use crate::sys::{guard, heap};
 use crate::ublk::{Features, ctrl, settings};
 use crate::units::PAGE_SHIFT;
@@ -38,6 +41,8 @@ pub struct Sources<'a> {
     pub queues: u16,
     /// What the driver can do.
     pub features: Features,
+    /// Its place among the processes of the service.
+    pub seat: Option<&'a Seat>,
     /// Memory and store.
     pub state: &'a State,
     /// The loop target's file or device.
@@ -69,6 +74,7 @@ impl Sources<'_> {
     pub fn status(&self) -> Status {
         let root = Path::new("/");
         let device = ctrl::block_path(self.id);
+        let processes = self.seat.map(processes);
         let counters: BTreeMap<String, u64> = self
             .stats
             .totals()
@@ -86,7 +92,10 @@ impl Sources<'_> {
             }),
             device: device.display().to_string(),
             id: self.id,
-            pid: std::process::id(),
+            pid: match processes.as_ref().map_or(0, |processes| processes.parent_pid) {
+                0 => std::process::id(),
+                parent => parent,
+            },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: read_trimmed("/proc/sys/kernel/osrelease"),
             target: self.settings.target.name().to_owned(),
@@ -102,6 +111,7 @@ impl Sources<'_> {
             backing: self.backing(),
             policy: self.policy(),
             spill: self.spill(&counters),
+            processes,
             memory: self.memory(),
             pages,
             safety: Safety {
@@ -188,6 +198,25 @@ impl Sources<'_> {
             buffer_bytes: self.state.buffer_bytes,
             resident_bytes: resident_bytes().unwrap_or(0),
         }
+    }
+}
+
+/// Who there is besides this server.
+fn processes(seat: &Seat) -> ProcessUse {
+    let (page, own) = (&seat.page, std::process::id());
+    let lives = |identity: Identity| matches!(Process::open(identity), Ok(Some(_)));
+    let parent = Some(page.parent()).filter(|parent| lives(*parent));
+    let other = |ticket: &u64| page.holder(*ticket).pid != own && lives(page.holder(*ticket));
+    let standby = page.recent_tickets().filter(other).last();
+    let recoveries = page.recoveries();
+    ProcessUse {
+        parent_pid: parent.map_or(0, |parent| parent.pid),
+        server_pid: own,
+        standby_pid: standby.map_or(0, |ticket| page.holder(ticket).pid),
+        standby_warm: standby.is_some_and(|ticket| page.stage(ticket) == Stage::Warm),
+        recoveries: recoveries.count,
+        last_recovery_us: recoveries.last_us,
+        longest_recovery_us: recoveries.longest_us,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::sys::buffers::IoBuf;
 use crate::sys::errno;
 use crate::sys::file_op::FileOp;
 use crate::sys::ublk_abi::CopyMode;
-use crate::sys::uring::{QueueRing, RingParts};
+use crate::sys::uring::{IdleRing, RingParts};
 use crate::sys::{guard, heap};
 use crate::ublk::poll::Poll;
 use crate::ublk::queue::{Handler, Job, Outcome, Queue, QueueEnd};
@@ -48,8 +48,6 @@ impl ThreadState {
 pub struct Worker<'a> {
     /// Its queue.
     pub queue: QueueId,
-    /// Tags of the queue.
-    pub depth: u16,
     /// Slots of the device.
     pub slots: u64,
     /// CPUs whose submissions arrive here.
@@ -62,8 +60,6 @@ pub struct Worker<'a> {
     pub store: Option<(&'a Store, &'a Staging)>,
     /// Where the loop target's pages go.
     pub backing: Option<&'a Backing>,
-    /// Where spilled pages are read from.
-    pub spill_file: Option<&'a File>,
     /// For each tag a buffer to read spilled pages into; none where there is no spill.
     pub bounce: Vec<IoBuf>,
     /// How it polls.
@@ -74,18 +70,39 @@ pub struct Worker<'a> {
     pub stats: &'a QueueStats,
 }
 
+/// What a queue thread makes while there is memory: before there is a device, or before one is to
+/// be taken over.
+#[derive(Debug)]
+pub struct Warm {
+    ring: IdleRing,
+    /// Only the store compresses: it takes 200 KiB.
+    stream: Option<Stream>,
+}
+
+impl Warm {
+    /// Makes ring and compressor, for a queue of so many tags. In the thread that will use them.
+    pub fn new(
+        depth: u16,
+        copy: CopyMode,
+        backing: Option<&File>,
+        compresses: bool,
+    ) -> io::Result<Self> {
+        let mut ring = IdleRing::new(RingParts { depth, copy, backing })?;
+        ring.warm(&File::options().read(true).write(true).open("/dev/null")?)?;
+        Ok(Self { ring, stream: compresses.then(Stream::new) })
+    }
+}
+
 impl Worker<'_> {
-    /// The thread's life: make the ring, fetch every tag, report, serve until the device is
-    /// stopped. Panics, which aborts the process, when the driver or the ring fails: with one queue
-    /// dead the driver would hold the whole device back for ever, while a dead process can be
-    /// replaced.
-    pub fn run(mut self, ready: SyncSender<Readiness>) {
+    /// The thread's life: fetch every tag, report, serve until the device is stopped. Panics, which
+    /// aborts the process, when the driver or the ring fails: with one queue dead the driver would
+    /// hold the whole device back for ever, while a dead process can be replaced.
+    pub fn run(mut self, warm: Warm, ready: SyncSender<Readiness>) {
+        let Warm { ring, stream } = warm;
         let buffers = std::mem::take(&mut self.buffers);
         let spill_reads = SpillReads::new(std::mem::take(&mut self.bounce));
-        // Only the store compresses: it takes 200 KiB and is made before the thread is sealed.
-        let stream = self.store.map(|_| Stream::new());
         // The starting thread waits for exactly one message from each thread.
-        let mut queue = match self.prepare(buffers) {
+        let mut queue = match self.prepare(ring, buffers) {
             Ok((queue, state)) => {
                 let _ = ready.send(Ok(state));
                 queue
@@ -117,16 +134,13 @@ impl Worker<'_> {
         }
     }
 
-    fn prepare(&self, buffers: Vec<IoBuf>) -> io::Result<(Queue<'_>, ThreadState)> {
+    fn prepare(&self, ring: IdleRing, buffers: Vec<IoBuf>) -> io::Result<(Queue<'_>, ThreadState)> {
         // Only for speed: in a cpuset none of these CPUs may be allowed. The loop target copies
         // nothing that is hot in a cache, and is better off beside whoever submits than behind him.
         if self.backing.is_none() {
             let _ = guard::pin_thread(&self.cpus);
         }
-        let Self { char_device, queue, depth, backing, .. } = *self;
-        let copy = backing.map_or(CopyMode::Copy, |backing| backing.copy);
-        let backing = backing.map(|backing| &backing.file).or(self.spill_file);
-        let ring = QueueRing::new(RingParts { char_device, queue, depth, copy, backing })?;
+        let ring = ring.attach(self.char_device, self.queue)?;
         let queue = Queue::fetch_all(ring, buffers, self.slots, self.poll.clone(), self.stats)?;
         Ok((queue, ThreadState::read()))
     }

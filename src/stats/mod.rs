@@ -171,6 +171,10 @@ counters! {
     backing_errors,
     /// Transfers that the file or device behind ours carried out in part; the rest was asked again.
     backing_short,
+    /// Operations on the file or device behind ours that were begun for a request.
+    file_begun,
+    /// Of these, ended.
+    file_ended,
     /// Batches of completions taken from the ring.
     batches,
     /// Calls of io_uring_enter that waited for work.

@@ -21,6 +21,26 @@ pub fn set_nice(nice: bool) -> io::Result<()> {
     Ok(rustix::process::setpriority_process(None, if nice { NICEST } else { 0 })?)
 }
 
+/// Runs this thread before all ordinary ones, and lets it take memory where ordinary ones have to
+/// wait for somebody to free some: half of what the kernel keeps below its lowest mark is for such
+/// threads (Linux mm/page_alloc.c, `ALLOC_MIN_RESERVE`). For the time in which nobody else can make
+/// memory free. Threads made meanwhile are so too.
+pub fn be_urgent() -> io::Result<()> {
+    schedule(libc::SCHED_RR, 1)
+}
+
+/// Ends [`be_urgent`] for this thread.
+pub fn be_ordinary() -> io::Result<()> {
+    schedule(libc::SCHED_OTHER, 0)
+}
+
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: reads the parameters, and touches no memory of ours.
+    let result = unsafe { libc::sched_setscheduler(0, policy, &parameters) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Whether this thread is an I/O flusher.
 pub fn is_io_flusher() -> io::Result<bool> {
     Ok(rustix::process::is_io_flusher()?)

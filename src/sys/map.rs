@@ -20,6 +20,20 @@ pub(super) fn map_populated(file: &File, len: usize) -> io::Result<MmapRaw> {
     MmapOptions::new().len(len).populate().map_raw(file)
 }
 
+/// A file that is kept in memory, if memory of this process is locked as it comes.
+#[derive(Debug)]
+pub struct Held {
+    _map: MmapRaw,
+}
+
+impl Held {
+    /// Maps all of `file` for reading. Blocks while it is read.
+    pub fn new(file: &File) -> io::Result<Self> {
+        let map = MmapOptions::new().populate().map_raw_read_only(file)?;
+        Ok(Self { _map: map })
+    }
+}
+
 /// The arena: bytes addressed by offset, so that nothing in it depends on where it is mapped.
 ///
 /// Contract: only bytes that were made resident and not given back since may be used; who made

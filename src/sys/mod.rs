@@ -11,6 +11,7 @@ pub mod guard;
 pub mod heap;
 pub mod lockfile;
 pub mod map;
+pub mod process;
 pub mod resident;
 pub mod secret;
 pub mod spill;

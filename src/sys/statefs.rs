@@ -12,6 +12,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// Room for what is not counted: programs, the control page, inodes. Only a limit.
+const OTHER_BYTES_MAX: u64 = 64 << 20;
+
 /// A mounted state directory. Unmounted and removed when dropped.
 #[derive(Debug)]
 pub struct StateDir {
@@ -19,14 +22,19 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes `path` and mounts a tmpfs for `bytes` of files there. Nothing is left behind on
-    /// failure.
+    /// Makes `path` and mounts a tmpfs for `bytes` of files there, and for programs beside them. If
+    /// one is mounted there already it is made to have that room. Nothing is left behind on failure.
     pub fn mount(path: &Path, bytes: u64) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        // Inodes and directories take pages of their own.
-        let options = format!("noswap,mode=0700,size={}", bytes + (1 << 20));
-        let options = CString::new(options).expect("no NUL in mount options");
+        let size = format!("size={}", bytes + OTHER_BYTES_MAX);
         let flags = MountFlags::NODEV | MountFlags::NOSUID;
+        if Self::is_mounted(path) {
+            let options = CString::new(size).expect("no NUL in mount options");
+            rustix::mount::mount_remount(path, flags, options.as_c_str())?;
+            return Ok(Self { path: path.to_owned() });
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let options = format!("noswap,mode=0700,{size}");
+        let options = CString::new(options).expect("no NUL in mount options");
         let result = rustix::mount::mount("uswap", path, "tmpfs", flags, options.as_c_str());
         if let Err(e) = result {
             let _ = fs::remove_dir(path);
@@ -55,6 +63,11 @@ impl StateDir {
             .open(self.path.join(name))?;
         file.set_len(len)?;
         Ok(file)
+    }
+
+    /// Leaves the directory as it is, for others.
+    pub fn leave(self) {
+        std::mem::forget(self);
     }
 
     /// A file of `len` bytes that goes with the last process that has it: for what nobody else is

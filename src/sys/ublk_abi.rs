@@ -16,6 +16,12 @@ pub const START_DEV: u32 = 0xc020_7506;
 pub const STOP_DEV: u32 = 0xc020_7507;
 /// `UBLK_U_CMD_SET_PARAMS`.
 pub const SET_PARAMS: u32 = 0xc020_7508;
+/// `UBLK_U_CMD_START_USER_RECOVERY`: EBUSY until the dead server's descriptor is closed.
+pub const START_USER_RECOVERY: u32 = 0xc020_7510;
+/// `UBLK_U_CMD_END_USER_RECOVERY`: blocks until every tag is fetched.
+pub const END_USER_RECOVERY: u32 = 0xc020_7511;
+/// `UBLK_U_CMD_QUIESCE_DEV` (6.16): gives idle commands back and holds new requests back.
+pub const QUIESCE_DEV: u32 = 0xc020_7516;
 /// `UBLK_U_CMD_GET_FEATURES`.
 pub const GET_FEATURES: u32 = 0x8020_7513;
 /// `UBLK_U_CMD_TRY_STOP_DEV` (7.0): refuses while anybody has the disk open.
@@ -194,6 +200,9 @@ pub struct DevInfo {
     pub server_pid: i32,
     /// `UBLK_F_*`: asked for in ADD_DEV, granted on return.
     pub flags: u64,
+    /// `ublksrv_flags`: the server's own, kept by the driver. Ours is a number that tells this device
+    /// from others which had its number before.
+    pub cookie: u64,
 }
 
 impl DevInfo {
@@ -208,6 +217,7 @@ impl DevInfo {
         bytes[8..12].copy_from_slice(&self.max_io_buf_bytes.to_ne_bytes());
         bytes[12..16].copy_from_slice(&self.dev_id.to_ne_bytes());
         bytes[24..32].copy_from_slice(&self.flags.to_ne_bytes());
+        bytes[32..40].copy_from_slice(&self.cookie.to_ne_bytes());
         bytes
     }
 
@@ -221,6 +231,7 @@ impl DevInfo {
             dev_id: u32::from_ne_bytes(field(bytes, 12)),
             server_pid: i32::from_ne_bytes(field(bytes, 16)),
             flags: u64::from_ne_bytes(field(bytes, 24)),
+            cookie: u64::from_ne_bytes(field(bytes, 32)),
         }
     }
 }
@@ -291,6 +302,7 @@ mod tests {
             dev_id: 7,
             server_pid: 0,
             flags: F_USER_RECOVERY | F_QUIESCE,
+            cookie: 0x1234_5678_9abc_def0,
         };
         assert_eq!(DevInfo::unpack(&info.pack()), info);
     }

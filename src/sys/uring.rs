@@ -5,7 +5,7 @@ use super::buffers::IoBuf;
 use super::file_op::FileOp;
 use super::ublk_abi::{self as abi, CopyMode, CtrlCmd, IoDesc};
 use crate::units::{QueueId, SECTOR_SHIFT, Tag};
-use io_uring::types::{Fixed, SubmitArgs, Timespec};
+use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
@@ -73,17 +73,14 @@ pub enum Completion {
 
 /// Mark of a file operation in a command's user data, above the tag.
 const FILE_MARK: u64 = 1 << 16;
-/// Places in the table of registered files.
-const CHAR_DEVICE: Fixed = Fixed(0);
-const BACKING: Fixed = Fixed(1);
+/// Place of the backing in the table of registered files. The char device is not there: the kernel
+/// lets go of what is some tens of milliseconds after a process has ended, and only then can another
+/// server take the device over.
+const BACKING: Fixed = Fixed(0);
 
 /// What a queue's ring is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct RingParts<'a> {
-    /// The char device `/dev/ublkcN`.
-    pub char_device: &'a File,
-    /// Its queue.
-    pub queue: QueueId,
     /// Tags of the queue.
     pub depth: u16,
     /// How data moves.
@@ -112,7 +109,6 @@ fn retriable(result: io::Result<usize>) -> io::Result<()> {
 pub struct QueueRing {
     ring: IoUring,
     copy: CopyMode,
-    /// For user copy.
     char_device: File,
     descriptors: MmapRaw,
     queue: QueueId,
@@ -127,23 +123,61 @@ impl std::fmt::Debug for QueueRing {
     }
 }
 
-impl QueueRing {
+/// A ring that has all it needs but a device: made while there is memory, put to use when there may
+/// be none.
+pub struct IdleRing {
+    ring: IoUring,
+    copy: CopyMode,
+    depth: u16,
+}
+
+impl std::fmt::Debug for IdleRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IdleRing").field("depth", &self.depth).finish_non_exhaustive()
+    }
+}
+
+impl IdleRing {
     /// Makes the ring. Task work runs only when we ask for events, so that copies happen in batches
     /// and never interrupt a compression.
     pub fn new(parts: RingParts<'_>) -> io::Result<Self> {
-        let RingParts { char_device, queue, depth, copy, backing } = parts;
+        let RingParts { depth, copy, backing } = parts;
         let entries = u32::from(depth).next_power_of_two();
         let mut builder = IoUring::builder();
         // A completion queue of twice the tags never overflows: an overflow would allocate.
         builder.dontfork().setup_cqsize(2 * entries);
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let ring = builder.build(entries)?;
-        let files = [Some(char_device), backing];
-        let files: Vec<i32> = files.into_iter().flatten().map(AsRawFd::as_raw_fd).collect();
-        ring.submitter().register_files(&files)?;
+        if let Some(backing) = backing {
+            ring.submitter().register_files(&[backing.as_raw_fd()])?;
+        }
         if copy == CopyMode::Zero {
             ring.submitter().register_buffers_sparse(depth.into())?;
         }
+        Ok(Self { ring, copy, depth })
+    }
+
+    /// Lets the kernel make what it keeps for each command of a ring, by as many commands as there
+    /// are tags, to a device that answers at once (`/dev/null`, Linux drivers/char/mem.c). Only for
+    /// what it leaves behind: whether they succeed does not matter.
+    pub fn warm(&mut self, null: &File) -> io::Result<()> {
+        let entry = opcode::UringCmd16::new(Fd(null.as_raw_fd()), 0).build();
+        for _ in 0..self.depth {
+            // SAFETY: the command has no pointer, and `null` is open until it is reaped below.
+            unsafe { self.ring.submission().push(&entry) }
+                .expect("the ring has room for every tag");
+        }
+        let mut missing = usize::from(self.depth);
+        while missing > 0 {
+            retriable(self.ring.submit_and_wait(missing))?;
+            missing -= self.ring.completion().count().min(missing);
+        }
+        Ok(())
+    }
+
+    /// Puts the ring to use for a queue of the char device `/dev/ublkcN`.
+    pub fn attach(self, char_device: &File, queue: QueueId) -> io::Result<QueueRing> {
+        let Self { ring, copy, depth } = self;
         let len = usize::from(depth) * size_of::<IoDesc>();
         let descriptors = MmapOptions::new()
             .offset(u64::from(queue.0) * abi::QUEUE_DESC_STRIDE)
@@ -151,9 +185,11 @@ impl QueueRing {
             .map_raw_read_only(char_device)?;
         let buffers = (0..depth).map(|_| None).collect();
         let char_device = char_device.try_clone()?;
-        Ok(Self { ring, copy, char_device, descriptors, queue, buffers, fetched: 0 })
+        Ok(QueueRing { ring, copy, char_device, descriptors, queue, buffers, fetched: 0 })
     }
+}
 
+impl QueueRing {
     /// Tags that are with the driver or with a file.
     pub fn fetched(&self) -> usize {
         self.fetched
@@ -184,7 +220,8 @@ impl QueueRing {
             CopyMode::Zero => (0, Some(u64::from(tag.0))),
         };
         let cmd = abi::pack_io_cmd(self.queue.0, tag.0, result, address);
-        let command = opcode::UringCmd16::new(CHAR_DEVICE, op).cmd(cmd).addr(register);
+        let command =
+            opcode::UringCmd16::new(Fd(self.char_device.as_raw_fd()), op).cmd(cmd).addr(register);
         self.queue_entry(&command.build().user_data(u64::from(tag.0)), tag, buffer);
     }
 

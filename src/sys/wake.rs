@@ -6,6 +6,15 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+/// What a signal asks of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// To end: SIGTERM, and what a terminal sends.
+    End,
+    /// To let a standby take over: SIGUSR1.
+    HandOver,
+}
+
 /// Every signal but the ones that mean a defect, as a file descriptor.
 ///
 /// By default most signals kill or stop a process: a terminal that closes (SIGHUP) or Ctrl-Z
@@ -35,14 +44,17 @@ impl Signals {
         Ok(Self { file: File::from(owned) })
     }
 
-    /// Takes one signal; true if it asks the process to end. Blocks unless the descriptor is
-    /// readable.
-    pub fn take(&mut self) -> io::Result<bool> {
+    /// Takes one signal; what it asks for, if anything. Blocks unless the descriptor is readable.
+    pub fn take(&mut self) -> io::Result<Option<Told>> {
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];
         self.file.read_exact(&mut info)?;
         // The number is the first field (signalfd(2)).
         let number = i32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
-        Ok([libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT].contains(&number))
+        Ok(match number {
+            libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT => Some(Told::End),
+            libc::SIGUSR1 => Some(Told::HandOver),
+            _ => None,
+        })
     }
 }
 

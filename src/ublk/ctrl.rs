@@ -69,6 +69,8 @@ pub struct Geometry {
     pub sectors: u64,
     /// How data moves.
     pub copy: CopyMode,
+    /// A number by which it is known again.
+    pub cookie: u64,
 }
 
 /// What a device can do beside reads and writes.
@@ -157,6 +159,7 @@ impl Controller {
             max_io_buf_bytes: crate::limits::REQUEST_BYTES_MAX as u32,
             dev_id,
             flags: wanted | quiesce,
+            cookie: shape.cookie,
             ..DevInfo::default()
         };
         let mut bytes = info.pack();
@@ -212,6 +215,42 @@ impl Controller {
         self.features.has(abi::F_SAFE_STOP_DEV)
     }
 
+    /// What a device has become, for whoever wants to take it over; none if there is none.
+    pub fn info(&mut self, id: u32) -> io::Result<Option<DevInfo>> {
+        let mut bytes = [0; DevInfo::BYTES];
+        match self.run(abi::GET_DEV_INFO, id, NO_QUEUE, 0, &mut bytes) {
+            Ok(_) => Ok(Some(DevInfo::unpack(&bytes))),
+            Err(e) if e.raw_os_error() == Some(errno::ENODEV) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Begins to take over a device whose server is dead; false while the driver is not done with
+    /// that one. On drivers before 6.16 nothing may fail from here to
+    /// [`Controller::end_recovery`]: half-taken, the device could only be stopped.
+    pub fn begin_recovery(&mut self, id: u32) -> io::Result<bool> {
+        match self.run(abi::START_USER_RECOVERY, id, NO_QUEUE, 0, &mut []) {
+            Ok(_) => Ok(true),
+            Err(e) if e.raw_os_error() == Some(errno::EBUSY) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Ends taking over: requests that the dead server had, and those that waited, arrive. Every tag
+    /// of every queue must be fetched.
+    pub fn end_recovery(&mut self, id: u32) -> io::Result<()> {
+        let pid = u64::from(std::process::id());
+        self.run(abi::END_USER_RECOVERY, id, NO_QUEUE, pid, &mut []).map(drop)
+    }
+
+    /// Holds new requests back, until somebody takes the device over: there is no way back. Tags
+    /// that are with the driver come back; it does not wait for those that are with us.
+    pub fn quiesce(&mut self, id: u32) -> io::Result<()> {
+        /// 0 would wait for ever.
+        const TIMEOUT_MS: u64 = 1000;
+        self.run(abi::QUIESCE_DEV, id, NO_QUEUE, TIMEOUT_MS, &mut []).map(drop)
+    }
+
     /// Forgets a stopped device, and waits a little until it is gone. Somebody who still has it
     /// open keeps its number from being used again, but does not keep us.
     pub fn delete(&mut self, id: u32) -> io::Result<()> {
@@ -221,15 +260,6 @@ impl Controller {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
-    }
-
-    fn info(&mut self, id: u32) -> io::Result<Option<DevInfo>> {
-        let mut bytes = [0; DevInfo::BYTES];
-        match self.run(abi::GET_DEV_INFO, id, NO_QUEUE, 0, &mut bytes) {
-            Ok(_) => Ok(Some(DevInfo::unpack(&bytes))),
-            Err(e) if e.raw_os_error() == Some(errno::ENODEV) => Ok(None),
-            Err(e) => Err(e),
-        }
     }
 
     /// How a device stands.
@@ -260,18 +290,26 @@ pub fn block_path(id: u32) -> PathBuf {
     PathBuf::from(format!("/dev/ublkb{id}"))
 }
 
+fn char_path(id: u32) -> PathBuf {
+    PathBuf::from(format!("/dev/ublkc{id}"))
+}
+
+/// Opens the char device through which queues are served: EBUSY while somebody else has it open.
+pub fn try_open_char_device(id: u32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(char_path(id))
+}
+
 /// Opens the char device through which queues are served, waiting a little for its node.
 pub fn open_char_device(id: u32) -> StartResult<File> {
-    let path = PathBuf::from(format!("/dev/ublkc{id}"));
     let deadline = Instant::now() + NODE_WAIT_MAX;
     loop {
-        match OpenOptions::new().read(true).write(true).open(&path) {
+        match try_open_char_device(id) {
             Ok(file) => return Ok(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err(e) => {
-                let what = format!("cannot open {} ({e})", path.display());
+                let what = format!("cannot open {} ({e})", char_path(id).display());
                 return Err(StartError::failure(what, "check that devtmpfs is mounted on /dev"));
             }
         }

@@ -268,6 +268,7 @@ impl<'a> Queue<'a> {
 
     /// Goes on with a request whose file operation has ended.
     fn go_on(&mut self, handler: &mut impl Handler, tag: Tag, result: i32, buffer: IoBuf) {
+        self.stats.file_ended.add(1);
         let waiting = self.in_file[tag.index()].take();
         let InFile { request, done, at, throttled_at, op } =
             waiting.expect("only such a tag has a file operation");
@@ -289,6 +290,7 @@ impl<'a> Queue<'a> {
             Outcome::File(op) => {
                 let Job { tag, request, buffer, done, at, throttled_at } = job;
                 self.in_file[tag.index()] = Some(InFile { request, done, at, throttled_at, op });
+                self.stats.file_begun.add(1);
                 self.ring.file_op(tag, &op, buffer);
                 return None;
             }

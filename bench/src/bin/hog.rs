@@ -37,6 +37,9 @@ struct Arguments {
     /// Visit the pages in a scattered order
     #[arg(long)]
     random: bool,
+    /// Go on with more passes until this file is there
+    #[arg(long, value_name = "FILE")]
+    until: Option<PathBuf>,
 }
 
 /// Order in which a pass visits pages.
@@ -83,7 +86,13 @@ fn run(arguments: &Arguments) -> StartResult<()> {
         source.fill(page, index, 0);
     }
     report("fill", start, 1);
-    for pass in 1..=arguments.passes {
+    let mut passes = 0;
+    let goes_on = |passes| {
+        passes < arguments.passes || arguments.until.as_ref().is_some_and(|file| !file.exists())
+    };
+    while goes_on(passes) {
+        passes += 1;
+        let pass = passes;
         let begin = Instant::now();
         for index in order.iter() {
             let page = &mut memory[index * PAGE_SIZE..][..PAGE_SIZE];
@@ -94,19 +103,19 @@ fn run(arguments: &Arguments) -> StartResult<()> {
         }
         report(&format!("pass {pass}"), begin, 1);
     }
-    report("total", start, arguments.passes + 1);
+    report("total", start, passes + 1);
     if arguments.verify {
         // What the last pass wrote has not been looked at yet. Not part of the total, which is for
         // comparisons.
         let begin = Instant::now();
         for index in order.iter() {
             let page = &memory[index * PAGE_SIZE..][..PAGE_SIZE];
-            source.check(page, index, arguments.passes)?;
+            source.check(page, index, passes)?;
         }
         report("final read", begin, 1);
     }
     let checked = if arguments.verify { "every page verified" } else { "not verified" };
-    println!("hog done: {} passes over {pages} pages, {checked}", arguments.passes);
+    println!("hog done: {passes} passes over {pages} pages, {checked}");
     Ok(())
 }
 

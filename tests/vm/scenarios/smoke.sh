@@ -6,6 +6,7 @@
 # smp: 2
 . /vm/lib.sh
 
+dd if=/dev/urandom of=/tmp/junk bs=1M count=8 2>/dev/null
 say "start"
 start_uswap --name smoke --size 512M --pool 128M --queues 2
 uname -r
@@ -79,19 +80,50 @@ within 30 gone "$USWAP_PID" || die "uswap still runs 30 s after SIGINT"
 wait "$USWAP_PID" || die "exit status $? after SIGINT"
 expect_nothing_left
 
-say "killed dead with SIGKILL, not in use: the next start says what to do, and that works"
+none_runs() { [ -z "$(pidof uswap)" ]; }
+# shellcheck disable=SC2046 # words on purpose
+kill_all() { kill -KILL $(pidof uswap); within 10 none_runs || die "killed processes are still there"; }
+
+say "parent, server and standby killed dead: the next start goes on with what they left"
 start_uswap --name smoke --size 64M --pool 32M
+expect write dd if=/tmp/junk of="$DEV" bs=1M count=8 oflag=direct conv=notrunc
+kill_all
+expect "list says so" grep -q 'its server is dead' <(uswap list 2>&1)
+start_uswap --name smoke --size 64M --pool 32M
+expect "8 MiB unchanged" cmp -n $((8 << 20)) "$DEV" /tmp/junk
+expect_status .processes.recoveries 1
+stop_uswap
+
+say "the parent alone killed dead: the server goes on, and the next start becomes its parent"
+start_uswap --name smoke --size 64M --pool 32M
+server=$(status .processes.server_pid)
 kill -KILL "$USWAP_PID"
-wait "$USWAP_PID" || true
-expect_brief_failure 1 'uswap down smoke' uswap run --name smoke --size 64M --pool 32M
+within 10 gone "$USWAP_PID" || die "the killed parent is still there"
+expect_status .processes.parent_pid 0
+expect write dd if=/tmp/junk of="$DEV" bs=1M count=8 oflag=direct conv=notrunc
+start_uswap --name smoke --size 64M --pool 32M
+expect_status .processes.parent_pid "$USWAP_PID"
+expect_status .processes.server_pid "$server"
+stop_uswap
+
+say "killed dead, and not wanted any more: down removes it"
+start_uswap --name smoke --size 64M --pool 32M
+kill_all
 expect "down removes what the dead server left" uswap down smoke
 expect_nothing_left
-start_uswap --name smoke --size 64M --pool 32M
+
+say "without a standby the next start says what to do, and that works"
+start_uswap --name smoke --size 64M --pool 32M --standby=false
+expect_status .processes null
+kill_all
+expect_brief_failure 1 'uswap down smoke' uswap run --name smoke --size 64M --pool 32M --standby=false
+expect "down removes what the dead server left" uswap down smoke
+expect_nothing_left
+start_uswap --name smoke --size 64M --pool 32M --standby=false
 expect write dd if=/dev/zero of="$DEV" bs=1M count=8 oflag=direct conv=notrunc
 stop_uswap
 
 say "up and down, with vm.page-cluster and zswap as a distribution has them; down puts them back"
-none_runs() { [ -z "$(pidof uswap)" ]; }
 cluster=/proc/sys/vm/page-cluster
 zswap=/sys/module/zswap/parameters/enabled
 echo 3 >$cluster
@@ -117,8 +149,7 @@ expect_equal "vm.page-cluster, kept" "$(cat $cluster)" 3
 if [ -e $zswap ]; then expect_equal "zswap while up" "$(cat $zswap)" N; fi
 # The server dies unused: down of what is left puts back too.
 expect swapoff swapoff /dev/ublkb0
-kill -KILL "$(pidof uswap)"
-within 10 none_runs || die "the killed server is still there"
+kill_all
 expect down uswap down smoke
 if [ -e $zswap ]; then expect_equal "zswap after down" "$(cat $zswap)" Y; fi
 
