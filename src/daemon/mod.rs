@@ -190,7 +190,7 @@ fn serve_as(
     let served = context.serve(&mut controller, origin, socket, &mut signals, ready);
     let device = gate.into_inner();
     match (served, device) {
-        (Served::Stopped(result), None) => return result,
+        (Served::Stopped(result), None) => result,
         (Served::Stopped(result), Some(device)) => {
             // The state goes after the device: until then it says which device is left if we die
             // here. The char device is closed first, as deleting the device requires.
