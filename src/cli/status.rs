@@ -68,24 +68,7 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
     let server = status.processes.as_ref().map_or(status.pid, |processes| processes.server_pid);
     row("server", format!("pid {server}, uswap {}", status.version));
     if let Some(processes) = &status.processes {
-        row(
-            "parent",
-            if processes.parent_pid == 0 {
-                "DEAD".into()
-            } else {
-                format!("pid {}", processes.parent_pid)
-            },
-        );
-        let standby = match (processes.standby_pid, processes.standby_warm) {
-            (0, _) => "NONE".to_owned(),
-            (pid, true) => format!("pid {pid}, warm"),
-            (pid, false) => format!("pid {pid}, not ready yet"),
-        };
-        row("standby", standby);
-        let [last, longest] = [processes.last_recovery_us, processes.longest_recovery_us];
-        let [last, longest] = [last, longest].map(|us| format!("{:.1}", us as f64 / 1000.0));
-        let times = processes.recoveries;
-        row("taken over", format!("{times} times, last in {last} ms, longest {longest} ms"));
+        process_rows(processes, &mut row);
     }
     row("kernel", status.kernel.clone());
     row("metrics", status.metrics.as_ref().map_or("off".into(), |a| format!("http://{a}/metrics")));
@@ -140,6 +123,30 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
         row(&setting.name, format!("{}{good}", setting.value));
     }
     row("ublk features", status.features.join(" "));
+    count_rows(status, &mut row);
+    rows
+}
+
+fn process_rows(processes: &protocol::ProcessUse, row: &mut impl FnMut(&str, String)) {
+    let parent = match processes.parent_pid {
+        0 => "DEAD".into(),
+        pid => format!("pid {pid}"),
+    };
+    row("parent", parent);
+    let standby = match (processes.standby_pid, processes.standby_warm) {
+        (0, _) => "NONE".to_owned(),
+        (pid, true) => format!("pid {pid}, warm"),
+        (pid, false) => format!("pid {pid}, not ready yet"),
+    };
+    row("standby", standby);
+    let [last, longest] = [processes.last_recovery_us, processes.longest_recovery_us];
+    let [last, longest] = [last, longest].map(|us| format!("{:.1}", us as f64 / 1000.0));
+    let times = processes.recoveries;
+    row("taken over", format!("{times} times, last in {last} ms, longest {longest} ms"));
+}
+
+/// How long things took, and all counters.
+fn count_rows(status: &protocol::Status, row: &mut impl FnMut(&str, String)) {
     for (name, time) in status.times.iter().filter(|(_, time)| time.count > 0) {
         let [mean, p50, p99] = [time.mean_ns, time.p50_ns, time.p99_ns].map(microseconds);
         let text = format!("{} times, mean {mean} us, half {p50}, 99 % {p99}", time.count);
@@ -148,7 +155,6 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
     for (name, value) in &status.counters {
         row(name, value.to_string());
     }
-    rows
 }
 
 fn swap_use(swap: &protocol::SwapUse, stored: u64, numbers: Numbers) -> String {

@@ -5,13 +5,13 @@
 //! server dies. What they know of one another is in the control page. A server can also be alone,
 //! for targets whose death costs nothing.
 //!
-//! Start of a server: protect the process and lock its memory, open the driver, lock the name (where
-//! there is no parent to do it), bind the socket, make the state resident, make the threads, add the
-//! device, fetch every tag on its queue thread, check that all memory is locked, start the device,
-//! set the block layer. Then it is ready. A standby comes as far as the threads, waits, and then
-//! takes state and device over instead of making them. Stop: make sure nobody uses the device, stop
-//! it, let the queue threads end, close and delete it, remove state and socket. A start that fails
-//! half way takes the same way back from where it is; a standby takes nothing away.
+//! Start of a server: protect the process and lock its memory, open the driver, lock the name
+//! (where there is no parent to do it), bind the socket, make the state resident, make the threads,
+//! add the device, fetch every tag on its queue thread, check that all memory is locked, start the
+//! device, set the block layer. Then it is ready. A standby comes as far as the threads, waits, and
+//! then takes state and device over instead of making them. Stop: make sure nobody uses the device,
+//! stop it, let the queue threads end, close and delete it, remove state and socket. A start that
+//! fails half way takes the same way back from where it is; a standby takes nothing away.
 
 mod backing;
 mod control;
@@ -123,10 +123,7 @@ fn serve_as(
     tell: Tell<'_>,
 ) -> StartResult<()> {
     heap::settle();
-    if guard::page_size() != PAGE_SIZE {
-        let what = format!("this kernel has pages of {} bytes, not 4096", guard::page_size());
-        return Err(StartError::failure(what, "boot a kernel with 4 KiB pages"));
-    }
+    check_page_size()?;
     let mut signals = Signals::open().map_err(|e| cannot("watch for signals", &e))?;
     let locked = protect(settings, tell)?;
     let mut controller = Controller::open()?;
@@ -154,16 +151,14 @@ fn serve_as(
     let spill = spill_file.as_ref();
     let origin = match heir {
         None => {
-            if let Some(seat) = seat {
-                let _ = seat.page.succeed(0, seat.ticket);
-            }
+            let _ = seat.map(|seat| seat.page.succeed(0, seat.ticket));
             Origin::New(Box::new(State::prepare(settings, queues, copy, spill, locked)?))
         }
         Some(seat) => {
-            let inherited = if settings.target == Target::Swap {
-                Inherited::Pages(Box::new(State::attach(settings, queues, copy, spill, locked)?))
-            } else {
-                Inherited::Nothing(Box::new(State::unshared(settings, queues, copy)?))
+            let attach = || State::attach(settings, queues, copy, spill, locked).map(Box::new);
+            let inherited = match settings.target {
+                Target::Swap => Inherited::Pages(attach()?),
+                _ => Inherited::Nothing(Box::new(State::unshared(settings, queues, copy)?)),
             };
             Origin::Heir(Box::new(Heir { inherited, seat }))
         }
@@ -188,7 +183,15 @@ fn serve_as(
         tell,
     };
     let served = context.serve(&mut controller, origin, socket, &mut signals, ready);
-    let device = gate.into_inner();
+    clear_up(served, gate.into_inner(), &mut controller)
+}
+
+/// Takes device and state away after they have served; or leaves them, for whoever serves now.
+fn clear_up(
+    served: Served,
+    device: Option<Device>,
+    controller: &mut Controller,
+) -> StartResult<()> {
     match (served, device) {
         (Served::Stopped(result), None) => result,
         (Served::Stopped(result), Some(device)) => {
@@ -203,6 +206,16 @@ fn serve_as(
         (Served::Left, device) => {
             device.into_iter().for_each(|device| device.state.leave());
             Ok(())
+        }
+    }
+}
+
+fn check_page_size() -> StartResult<()> {
+    match guard::page_size() {
+        PAGE_SIZE => Ok(()),
+        other => {
+            let what = format!("this kernel has pages of {other} bytes, not {PAGE_SIZE}");
+            Err(StartError::failure(what, "boot a kernel with 4 KiB pages"))
         }
     }
 }
