@@ -1,4 +1,5 @@
-//! Crash points and planted bugs, for the simulation (`tests/simulation`): compiled only into tests,
+//! Crash points and planted bugs, for the simulation (`tests/simulation`): compiled only into
+//! tests,
 //! nothing anywhere else.
 //!
 //! A crash point stands before every store to memory that outlives the process. A test arms one of
@@ -66,7 +67,7 @@ pub use armed::{
 
 #[cfg(any(test, feature = "simulation"))]
 mod armed {
-    use super::Bug;
+    use crate::chaos::Bug;
     use std::cell::Cell;
 
     thread_local! {

@@ -11,7 +11,8 @@
 //! | 3 | `store` | the joined mechanism: one file per verb |
 //! | 2 | `ublk`, `codec`, `pool`, `spill`, `table` | transport; codecs; slabs; segments; slots |
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
-//! | 0 | `units`, `limits`, `error`, `stats`, `chaos` | words and numbers everybody uses; what tests plant |
+//! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
+//! | 0 | `chaos` | crash points and planted bugs, in tests only |
 
 pub mod chaos;
 pub mod cli;

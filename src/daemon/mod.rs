@@ -76,10 +76,10 @@ use std::path::Path;
 /// What handles requests, without threads and driver: for the simulation.
 #[cfg(feature = "simulation")]
 pub mod engine {
-    pub use super::grower::Growth;
-    pub use super::spill_reads::SpillReads;
-    pub use super::staging::{Hand, Staging};
-    pub use super::worker::SwapHandler;
+    pub use crate::daemon::grower::Growth;
+    pub use crate::daemon::spill_reads::SpillReads;
+    pub use crate::daemon::staging::{Hand, Staging};
+    pub use crate::daemon::worker::SwapHandler;
 }
 
 pub use backing::{best as best_copy_mode, check_for_swap};

@@ -45,8 +45,9 @@ impl SpillFile {
         result.map(Some)
     }
 
-    /// Opens what a running server has open: without the lock that makes it that server's alone
-    /// , which it takes when that server is gone. Its own open file, never a descriptor that is passed on: the lock
+    /// Opens what a running server has open: without the lock that makes it that server's
+    /// alone, which it takes when that server is gone. Its own open file, never a descriptor that
+    /// is passed on: the lock
     /// tells when the last transfer of the dead server has ended only because nobody else holds it.
     /// `None` if the settings name no spill.
     pub fn open_beside(settings: &Settings) -> StartResult<Option<Self>> {

@@ -41,6 +41,7 @@ pub const COUNTERS: &[Row] = &[
     ("slots_huge", names::PAGES, HUGE),
     ("slots_staged", names::PAGES, STAGED),
     ("slots_spilled", names::PAGES, SPILL),
+    ("slots_poisoned", names::POISONED, &[]),
     ("stored_bytes", names::DATA_BYTES, &[("tier", "pool")]),
     ("spilled_bytes", names::DATA_BYTES, &[("tier", "spill")]),
     ("recompressed_pages", names::RECOMPRESSED, &[]),

@@ -41,6 +41,8 @@ metrics! {
     Counter DISCARDED "uswap_discarded_pages_total": "Pages freed or skipped by discards.";
 
     Gauge PAGES "uswap_pages": "Slots that hold a page, by where it is and how it is kept.";
+    Gauge POISONED "uswap_poisoned_pages":
+        "Pages that were found damaged after a crash; they read as I/O errors.";
     Gauge STALE "uswap_stale_pages":
         "At least so many stored pages have been freed by the kernel, which did not announce it.";
     Gauge DATA_BYTES "uswap_data_bytes":

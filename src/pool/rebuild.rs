@@ -131,7 +131,8 @@ impl Follower {
 
     /// Maps the slabs that have come since the last call, and returns how many bytes that was. A
     /// slab that goes at the same moment may come back for it, and then stays until the pool grows;
-    /// no other memory comes into being. Blocks for the mapping lock; after an error the rest is for
+    /// no other memory comes into being. Blocks for the mapping lock; after an error the rest is
+    /// for
     /// the next call.
     pub fn follow(&mut self, pool: &Pool) -> io::Result<u64> {
         let mut bytes = 0;

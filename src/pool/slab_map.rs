@@ -2,7 +2,8 @@
 //!
 //! It says whether the slab's memory is there and, once the slab has been opened, of which size
 //! class it was last. A byte may say that a slab is there, or of a class, that is free; it never
-//! says of a slab with an object that it is absent or of another class, because it is written before
+//! says of a slab with an object that it is absent or of another class, because it is written
+//! before
 //! the slab is used, and before its memory is given back.
 
 use super::class::{CLASSES, Class};

@@ -5,7 +5,7 @@
 //! | 0 | number of the next write: written before the number is used |
 //! | 1..5 | the key |
 //! | 8, 10, ... | number of a segment's last write that was begun |
-//! | 9, 11, ... | of its last write that ended well: low half of the number, records, summary's unit |
+//! | 9, 11, ... | of its last write that ended: low half of the number, records, summary's unit |
 //!
 //! A segment whose two words name different writes was begun and not finished: no slot names
 //! anything in it.

@@ -107,7 +107,8 @@ impl Notes {
         self.words[FIRST + index * EACH + ID].store(0, Ordering::Release);
     }
 
-    /// The bytes of a version's dictionary; `None` if there is none, or it is not as it was written.
+    /// The bytes of a version's dictionary; `None` if there is none, or it is not as it was
+    /// written.
     /// Allocates.
     pub(super) fn dictionary(&self, index: usize) -> Option<Box<[u8]>> {
         let (first, id) = (FIRST + index * EACH, self.id_of(index));

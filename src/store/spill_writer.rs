@@ -125,7 +125,8 @@ impl<D: Disk> SpillWriter<D> {
     /// Runs of segment size that a writer works with.
     pub const BUFFERS: usize = SPILL_DRAFTS + 1;
 
-    /// A writer for `store`'s spill, new or rebuilt. Allocates everything that it will need. Panics unless there are [`SpillWriter::BUFFERS`] buffers of a segment each.
+    /// A writer for `store`'s spill, new or rebuilt. Allocates everything that it will need. Panics
+    /// unless there are [`SpillWriter::BUFFERS`] buffers of a segment each.
     pub fn new(store: &Store, disk: D, mut buffers: Vec<IoBuf>) -> Self {
         assert_eq!(buffers.len(), Self::BUFFERS);
         let read_buffer = buffers.pop();

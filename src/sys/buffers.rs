@@ -63,7 +63,8 @@ impl BufferArea {
         None
     }
 
-    /// Takes the page at `at`, of which somebody wrote down that it is in use; `None` if there is no
+    /// Takes the page at `at`, of which somebody wrote down that it is in use; `None` if there is
+    /// no
     /// such page, or somebody has it already.
     pub fn claim(self: &Arc<Self>, at: BufferPage) -> Option<IoBuf> {
         let word = self.owned.get((at.0 / CHUNK_PAGES) as usize)?;

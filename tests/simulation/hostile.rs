@@ -1,4 +1,5 @@
-//! Memory that somebody has damaged between two servers: the successor poisons what cannot be, gives
+//! Memory that somebody has damaged between two servers: the successor poisons what cannot be,
+//! gives
 //! no slot another one's page, and goes on serving.
 
 use crate::disk::Faults;

@@ -5,7 +5,8 @@
 //! `USWAP_SEED=N` replays one run and prints its steps, shrunk; `USWAP_SEEDS=N` runs so many.
 //!
 //! What is simulated: the kernel with one request at a time for each tag, which it issues again
-//! after a crash; a disk that delays, reorders, fails, tears, forgets and lies, and may carry a dead
+//! after a crash; a disk that delays, reorders, fails, tears, forgets and lies, and may carry a
+//! dead
 //! server's writes out long after; several servers in a row, each made from a standby that may have
 //! attached long ago, some of which die while they take over. What is not: several threads at once
 //! (tests/model.rs, loom in src/table/slot.rs) and the policy's choices.

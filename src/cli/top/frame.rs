@@ -45,6 +45,8 @@ const RATES: [(&str, &[&str]); 6] = [
 
 /// Lines of a frame without processes.
 pub const LINES: u16 = 4 + 3 + TIERS.len() as u16 + 4 + 3;
+/// Processes that there is always room for.
+pub const PROCESSES_MIN: usize = 2;
 
 /// Draws all of it.
 pub fn draw(frame: &mut Frame<'_>, view: &View) {

@@ -154,7 +154,8 @@ impl Top {
 
 /// One frame as text.
 fn printed(view: &View) -> String {
-    let height = frame::LINES + view.processes.len().min(PRINTED_PROCESSES) as u16;
+    let processes = view.processes.len().clamp(frame::PROCESSES_MIN, PRINTED_PROCESSES);
+    let height = frame::LINES + processes as u16;
     let Ok(mut terminal) = Terminal::new(TestBackend::new(PRINTED_COLUMNS, height));
     let Ok(_) = terminal.draw(|frame| frame::draw(frame, view));
     let buffer = terminal.backend().buffer();
