@@ -64,6 +64,8 @@ pub const COUNTERS: &[Row] = &[
     ("spill_write_errors", names::SPILL_WRITE_ERRORS, &[]),
     ("backing_errors", names::BACKING_ERRORS, &[]),
     ("backing_short", names::BACKING_SHORT, &[]),
+    ("file_begun", names::FILE_OPERATIONS, &[("event", "begun")]),
+    ("file_ended", names::FILE_OPERATIONS, &[("event", "ended")]),
     ("batches", names::BATCHES, &[]),
     ("waits", names::WAITS, &[]),
     ("polls_hit", names::POLLS, &[("result", "hit")]),

@@ -115,6 +115,8 @@ metrics! {
         "Requests that failed because the file or device of the loop target did.";
     Counter BACKING_SHORT "uswap_backing_short_transfers_total":
         "Transfers that the loop target's file or device carried out in part.";
+    Counter FILE_OPERATIONS "uswap_file_operations_total":
+        "Operations on the spill's or loop target's file that requests waited for.";
     Counter BATCHES "uswap_batches_total": "Batches of completions taken from the rings.";
     Counter WAITS "uswap_waits_total": "Times that a queue thread slept for work.";
     Counter POLLS "uswap_polls_total": "Polls for the next request before a sleep, by their end.";

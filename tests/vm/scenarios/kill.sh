@@ -27,7 +27,7 @@ swapped_out() { [ "$(awk '/^pswpout / { print $2 }' /proc/vmstat)" -gt 20000 ]; 
 within 120 swapped_out || die "no memory pressure within 120 s"
 
 say "the server is killed $TIMES times at random moments"
-expect killer killer --dir $state --times "$TIMES" --min-ms 500 --max-ms 4000
+expect killer killer --dir $state --times "$TIMES" --min-ms 500 --max-ms 2500
 say "the standby is killed, three times"
 expect killer killer --dir $state --victim standby --times 3 --warm
 say "server and standby are killed at once"
