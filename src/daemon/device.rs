@@ -1,5 +1,5 @@
-//! One device from the first fetch to the last abort: its start or its taking over, its service, its
-//! stop.
+//! One device from the first fetch to the last abort: its start or its taking over, its service,
+//! its stop.
 
 use super::backing::Backing;
 use super::control::{self, Ending, Service, Socket};

@@ -58,8 +58,8 @@ pub struct Heir<'a> {
 
 impl Heir<'_> {
     /// Waits for the server's end and takes the device over; its requests arrive when this returns.
-    /// False if the standby is not needed any more. Panics, which aborts the process, if taking over
-    /// fails half way: the device waits for the next standby then.
+    /// False if the standby is not needed any more. Panics, which aborts the process, if taking
+    /// over fails half way: the device waits for the next standby then.
     pub fn succeed(
         mut self,
         context: &Context<'_>,
@@ -101,8 +101,8 @@ impl Heir<'_> {
         // Was urgent since the parent started it.
         let _ = guard::be_ordinary();
         (context.tell)(&format!(
-            "process {} has taken over in {took_us} us (state {state_us}, driver {driver_us}, fetch \
-             {fetch_us}, end {}): {}",
+            "process {} has taken over in {took_us} us (state {state_us}, driver {driver_us}, \
+             fetch {fetch_us}, end {}): {}",
             std::process::id(),
             lap.next(),
             described(&rebuilt)

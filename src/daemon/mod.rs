@@ -5,13 +5,13 @@
 //! server dies. What they know of one another is in the control page. A server can also be alone,
 //! for targets whose death costs nothing.
 //!
-//! Start of a server: protect the process and lock its memory, open the driver, lock the name (where
-//! there is no parent to do it), bind the socket, make the state resident, make the threads, add the
-//! device, fetch every tag on its queue thread, check that all memory is locked, start the device,
-//! set the block layer. Then it is ready. A standby comes as far as the threads, waits, and then
-//! takes state and device over instead of making them. Stop: make sure nobody uses the device, stop
-//! it, let the queue threads end, close and delete it, remove state and socket. A start that fails
-//! half way takes the same way back from where it is; a standby takes nothing away.
+//! Start of a server: protect the process and lock its memory, open the driver, lock the name
+//! (where there is no parent to do it), bind the socket, make the state resident, make the threads,
+//! add the device, fetch every tag on its queue thread, check that all memory is locked, start the
+//! device, set the block layer. Then it is ready. A standby comes as far as the threads, waits, and
+//! then takes state and device over instead of making them. Stop: make sure nobody uses the device,
+//! stop it, let the queue threads end, close and delete it, remove state and socket. A start that
+//! fails half way takes the same way back from where it is; a standby takes nothing away.
 
 mod backing;
 mod control;
@@ -152,22 +152,7 @@ fn serve_as(
         Some(_) => SpillFile::open_beside(settings)?,
     };
     let spill = spill_file.as_ref();
-    let origin = match heir {
-        None => {
-            if let Some(seat) = seat {
-                let _ = seat.page.succeed(0, seat.ticket);
-            }
-            Origin::New(Box::new(State::prepare(settings, queues, copy, spill, locked)?))
-        }
-        Some(seat) => {
-            let inherited = if settings.target == Target::Swap {
-                Inherited::Pages(Box::new(State::attach(settings, queues, copy, spill, locked)?))
-            } else {
-                Inherited::Nothing(Box::new(State::unshared(settings, queues, copy)?))
-            };
-            Origin::Heir(Box::new(Heir { inherited, seat }))
-        }
-    };
+    let origin = origin(settings, seat, heir, (queues, copy, locked), spill)?;
     let stats = Stats::new(queues, settings.helpers);
     let movement = Movement::default();
     let live = Live::new(settings);
@@ -188,7 +173,34 @@ fn serve_as(
         tell,
     };
     let served = context.serve(&mut controller, origin, socket, &mut signals, ready);
-    let device = gate.into_inner();
+    wind_up(&mut controller, served, gate.into_inner())
+}
+
+/// What a server begins with: a state of its own, or what a standby is to take over.
+fn origin<'a>(
+    settings: &Settings,
+    seat: Option<&Seat>,
+    heir: Option<&'a Seat>,
+    (queues, copy, locked): (u16, CopyMode, bool),
+    spill: Option<&SpillFile>,
+) -> StartResult<Origin<'a>> {
+    let Some(heir) = heir else {
+        if let Some(seat) = seat {
+            let _ = seat.page.succeed(0, seat.ticket);
+        }
+        let state = State::prepare(settings, queues, copy, spill, locked)?;
+        return Ok(Origin::New(Box::new(state)));
+    };
+    let inherited = if settings.target == Target::Swap {
+        Inherited::Pages(Box::new(State::attach(settings, queues, copy, spill, locked)?))
+    } else {
+        Inherited::Nothing(Box::new(State::unshared(settings, queues, copy)?))
+    };
+    Ok(Origin::Heir(Box::new(Heir { inherited, seat: heir })))
+}
+
+/// Takes a device away that was stopped, and its state with it; leaves one that is not ours.
+fn wind_up(controller: &mut Controller, served: Served, device: Option<Device>) -> StartResult<()> {
     match (served, device) {
         (Served::Stopped(result), None) => result,
         (Served::Stopped(result), Some(device)) => {

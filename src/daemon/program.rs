@@ -40,8 +40,8 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     target.write_all_at(&[0; 6], SECTION_COUNT_AT)
 }
 
-/// Keeps the files in memory that the loader needs besides the program: itself and libraries, all of
-/// them, also what this process has its own copy of. What cannot be kept may be read from a disk
+/// Keeps the files in memory that the loader needs besides the program: itself and libraries, all
+/// of them, also what this process has its own copy of. What cannot be kept may be read from a disk
 /// again.
 pub fn hold_libraries() -> Vec<Held> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();

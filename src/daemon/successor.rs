@@ -56,8 +56,8 @@ impl Upgrade {
     }
 
     /// Hands over to `program`; how long pages waited. Refuses a program that does not know the
-    /// state before anything stops. If no standby from it gets warm the old program is put back, and
-    /// the server has not been told anything.
+    /// state before anything stops. If no standby from it gets warm the old program is put back,
+    /// and the server has not been told anything.
     pub fn run(&self, program: &Path) -> StartResult<Duration> {
         let next = self.dir.join(NEXT);
         program::copy(program, &next).map_err(|e| {

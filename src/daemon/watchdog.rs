@@ -1,10 +1,10 @@
 //! Notices a server that has stopped serving: requests wait, and none ends.
 //!
 //! Looks at the kernel's own counts of the device, so that it holds for any kind of standstill: a
-//! thread in a loop, a process that somebody stopped, a lock that never comes free. Nothing is asked
-//! of the threads that serve. A request may wait long for good reasons: for a slow disk, or, for a
-//! bounded time, for room in the pool. The server says so in the control page, which counts only
-//! while it goes on saying it.
+//! thread in a loop, a process that somebody stopped, a lock that never comes free. Nothing is
+//! asked of the threads that serve. A request may wait long for good reasons: for a slow disk, or,
+//! for a bounded time, for room in the pool. The server says so in the control page, which counts
+//! only while it goes on saying it.
 
 use super::control_page::ControlPage;
 use crate::stats::QueueStats;

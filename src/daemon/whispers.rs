@@ -2,8 +2,9 @@
 //!
 //! A server must not write to a log itself: the log's page may be swapped out, to the very device
 //! that the server serves, and a server that is killed while it waits for that page never ends
-//! (Linux waits there uninterruptibly), so that nobody can take its device over. So lines go through
-//! shared memory, which takes no time and no memory, and are lost if nobody fetches them in time.
+//! (Linux waits there uninterruptibly), so that nobody can take its device over. So lines go
+//! through shared memory, which takes no time and no memory, and are lost if nobody fetches them in
+//! time.
 
 use crate::sys::map::Words;
 use std::sync::atomic::{AtomicU64, Ordering};

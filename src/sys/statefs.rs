@@ -23,7 +23,8 @@ pub struct StateDir {
 
 impl StateDir {
     /// Makes `path` and mounts a tmpfs for `bytes` of files there, and for programs beside them. If
-    /// one is mounted there already it is made to have that room. Nothing is left behind on failure.
+    /// one is mounted there already it is made to have that room. Nothing is left behind on
+    /// failure.
     pub fn mount(path: &Path, bytes: u64) -> io::Result<Self> {
         let size = format!("size={}", bytes + OTHER_BYTES_MAX);
         let flags = MountFlags::NODEV | MountFlags::NOSUID;

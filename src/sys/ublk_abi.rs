@@ -200,8 +200,8 @@ pub struct DevInfo {
     pub server_pid: i32,
     /// `UBLK_F_*`: asked for in ADD_DEV, granted on return.
     pub flags: u64,
-    /// `ublksrv_flags`: the server's own, kept by the driver. Ours is a number that tells this device
-    /// from others which had its number before.
+    /// `ublksrv_flags`: the server's own, kept by the driver. Ours is a number that tells this
+    /// device from others which had its number before.
     pub cookie: u64,
 }
 

@@ -74,8 +74,8 @@ pub enum Completion {
 /// Mark of a file operation in a command's user data, above the tag.
 const FILE_MARK: u64 = 1 << 16;
 /// Place of the backing in the table of registered files. The char device is not there: the kernel
-/// lets go of what is some tens of milliseconds after a process has ended, and only then can another
-/// server take the device over.
+/// lets go of what is some tens of milliseconds after a process has ended, and only then can
+/// another server take the device over.
 const BACKING: Fixed = Fixed(0);
 
 /// What a queue's ring is made of.

@@ -236,8 +236,8 @@ impl Controller {
         }
     }
 
-    /// Ends taking over: requests that the dead server had, and those that waited, arrive. Every tag
-    /// of every queue must be fetched.
+    /// Ends taking over: requests that the dead server had, and those that waited, arrive. Every
+    /// tag of every queue must be fetched.
     pub fn end_recovery(&mut self, id: u32) -> io::Result<()> {
         let pid = u64::from(std::process::id());
         self.run(abi::END_USER_RECOVERY, id, NO_QUEUE, pid, &mut []).map(drop)

@@ -1,5 +1,5 @@
-//! `killer`: kills the server of a service at random moments, again and again, and measures how long
-//! the device is without one.
+//! `killer`: kills the server of a service at random moments, again and again, and measures how
+//! long the device is without one.
 //!
 //! The time counts from the signal until the control page says that another process serves: what a
 //! page fault waits at most. Its own memory is locked, so that it never waits for the swap that it
@@ -62,8 +62,8 @@ struct Arguments {
     /// Seed of the pauses
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Become this command afterwards. Its program, and the libraries that this one uses, are kept in
-    /// memory until then, as they are on a machine whose files are not in memory that is swapped
+    /// Become this command afterwards. Its program, and the libraries that this one uses, are kept
+    /// in memory until then, as they are on a machine whose files are not in memory that is swapped
     #[arg(last = true)]
     then: Vec<String>,
 }
