@@ -65,8 +65,10 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
     let mut row = |name: &str, value: String| rows.push(vec![name.into(), value]);
     let (memory, pages, safety) = (&status.memory, &status.pages, &status.safety);
     row("device", status.device.clone());
-    for (name, value) in process_rows(status) {
-        row(name, value);
+    let server = status.processes.as_ref().map_or(status.pid, |processes| processes.server_pid);
+    row("server", format!("pid {server}, uswap {}", status.version));
+    if let Some(processes) = &status.processes {
+        process_rows(processes, &mut row);
     }
     row("kernel", status.kernel.clone());
     row("metrics", status.metrics.as_ref().map_or("off".into(), |a| format!("http://{a}/metrics")));
@@ -81,8 +83,13 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
         let (name, victim, pressure) = (&policy.name, &policy.victim, &policy.pressure);
         row("policy", format!("{name}, victims by {victim}, memory {pressure}{short}"));
     }
-    for (name, value) in spill_rows(status, numbers) {
-        row(name, value);
+    if let Some(spill) = &status.spill {
+        let (used, size) = (human(spill.used_bytes), human(spill.size_bytes));
+        let (pages, data, health) = (spill.pages, human(spill.data_bytes), &spill.health);
+        row("spill", format!("{}, {used} of {size} used, {health}", spill.path));
+        row("spilled", format!("{pages} pages, {data} of data"));
+        let (writes, reads) = (spill.write_errors, spill.read_errors);
+        row("spill errors", format!("{writes} segments written, {reads} pages read"));
     }
     row("size", human(status.size_bytes));
     row("queues", format!("{} of depth {}", status.queues, status.depth));
@@ -116,6 +123,30 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
         row(&setting.name, format!("{}{good}", setting.value));
     }
     row("ublk features", status.features.join(" "));
+    count_rows(status, &mut row);
+    rows
+}
+
+fn process_rows(processes: &protocol::ProcessUse, row: &mut impl FnMut(&str, String)) {
+    let parent = match processes.parent_pid {
+        0 => "DEAD".into(),
+        pid => format!("pid {pid}"),
+    };
+    row("parent", parent);
+    let standby = match (processes.standby_pid, processes.standby_warm) {
+        (0, _) => "NONE".to_owned(),
+        (pid, true) => format!("pid {pid}, warm"),
+        (pid, false) => format!("pid {pid}, not ready yet"),
+    };
+    row("standby", standby);
+    let [last, longest] = [processes.last_recovery_us, processes.longest_recovery_us];
+    let [last, longest] = [last, longest].map(|us| format!("{:.1}", us as f64 / 1000.0));
+    let times = processes.recoveries;
+    row("taken over", format!("{times} times, last in {last} ms, longest {longest} ms"));
+}
+
+/// How long things took, and all counters.
+fn count_rows(status: &protocol::Status, row: &mut impl FnMut(&str, String)) {
     for (name, time) in status.times.iter().filter(|(_, time)| time.count > 0) {
         let [mean, p50, p99] = [time.mean_ns, time.p50_ns, time.p99_ns].map(microseconds);
         let text = format!("{} times, mean {mean} us, half {p50}, 99 % {p99}", time.count);
@@ -124,47 +155,6 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
     for (name, value) in &status.counters {
         row(name, value.to_string());
     }
-    rows
-}
-
-/// Who serves, and who would.
-fn process_rows(status: &protocol::Status) -> Vec<(&'static str, String)> {
-    let Some(processes) = &status.processes else {
-        return vec![("server", format!("pid {}, uswap {}", status.pid, status.version))];
-    };
-    let parent = match processes.parent_pid {
-        0 => "DEAD".to_owned(),
-        pid => format!("pid {pid}"),
-    };
-    let standby = match (processes.standby_pid, processes.standby_warm) {
-        (0, _) => "NONE".to_owned(),
-        (pid, true) => format!("pid {pid}, warm"),
-        (pid, false) => format!("pid {pid}, not ready yet"),
-    };
-    let milliseconds = |us: u64| format!("{:.1} ms", us as f64 / 1000.0);
-    let last = milliseconds(processes.last_recovery_us);
-    let longest = milliseconds(processes.longest_recovery_us);
-    let times = processes.recoveries;
-    vec![
-        ("server", format!("pid {}, uswap {}", processes.server_pid, status.version)),
-        ("parent", parent),
-        ("standby", standby),
-        ("taken over", format!("{times} times, last in {last}, longest {longest}")),
-    ]
-}
-
-/// Pages outside RAM.
-fn spill_rows(status: &protocol::Status, numbers: Numbers) -> Vec<(&'static str, String)> {
-    let Some(spill) = &status.spill else { return Vec::new() };
-    let human = |bytes| numbers.bytes(bytes);
-    let (used, size) = (human(spill.used_bytes), human(spill.size_bytes));
-    let (pages, data, health) = (spill.pages, human(spill.data_bytes), &spill.health);
-    let (writes, reads) = (spill.write_errors, spill.read_errors);
-    vec![
-        ("spill", format!("{}, {used} of {size} used, {health}", spill.path)),
-        ("spilled", format!("{pages} pages, {data} of data")),
-        ("spill errors", format!("{writes} segments written, {reads} pages read")),
-    ]
 }
 
 fn swap_use(swap: &protocol::SwapUse, stored: u64, numbers: Numbers) -> String {

@@ -123,10 +123,7 @@ fn serve_as(
     tell: Tell<'_>,
 ) -> StartResult<()> {
     heap::settle();
-    if guard::page_size() != PAGE_SIZE {
-        let what = format!("this kernel has pages of {} bytes, not 4096", guard::page_size());
-        return Err(StartError::failure(what, "boot a kernel with 4 KiB pages"));
-    }
+    check_page_size()?;
     let mut signals = Signals::open().map_err(|e| cannot("watch for signals", &e))?;
     let locked = protect(settings, tell)?;
     let mut controller = Controller::open()?;
@@ -152,7 +149,20 @@ fn serve_as(
         Some(_) => SpillFile::open_beside(settings)?,
     };
     let spill = spill_file.as_ref();
-    let origin = origin(settings, seat, heir, (queues, copy, locked), spill)?;
+    let origin = match heir {
+        None => {
+            let _ = seat.map(|seat| seat.page.succeed(0, seat.ticket));
+            Origin::New(Box::new(State::prepare(settings, queues, copy, spill, locked)?))
+        }
+        Some(seat) => {
+            let attach = || State::attach(settings, queues, copy, spill, locked).map(Box::new);
+            let inherited = match settings.target {
+                Target::Swap => Inherited::Pages(attach()?),
+                _ => Inherited::Nothing(Box::new(State::unshared(settings, queues, copy)?)),
+            };
+            Origin::Heir(Box::new(Heir { inherited, seat }))
+        }
+    };
     let stats = Stats::new(queues, settings.helpers);
     let movement = Movement::default();
     let live = Live::new(settings);
@@ -173,34 +183,15 @@ fn serve_as(
         tell,
     };
     let served = context.serve(&mut controller, origin, socket, &mut signals, ready);
-    wind_up(&mut controller, served, gate.into_inner())
+    clear_up(served, gate.into_inner(), &mut controller)
 }
 
-/// What a server begins with: a state of its own, or what a standby is to take over.
-fn origin<'a>(
-    settings: &Settings,
-    seat: Option<&Seat>,
-    heir: Option<&'a Seat>,
-    (queues, copy, locked): (u16, CopyMode, bool),
-    spill: Option<&SpillFile>,
-) -> StartResult<Origin<'a>> {
-    let Some(heir) = heir else {
-        if let Some(seat) = seat {
-            let _ = seat.page.succeed(0, seat.ticket);
-        }
-        let state = State::prepare(settings, queues, copy, spill, locked)?;
-        return Ok(Origin::New(Box::new(state)));
-    };
-    let inherited = if settings.target == Target::Swap {
-        Inherited::Pages(Box::new(State::attach(settings, queues, copy, spill, locked)?))
-    } else {
-        Inherited::Nothing(Box::new(State::unshared(settings, queues, copy)?))
-    };
-    Ok(Origin::Heir(Box::new(Heir { inherited, seat: heir })))
-}
-
-/// Takes a device away that was stopped, and its state with it; leaves one that is not ours.
-fn wind_up(controller: &mut Controller, served: Served, device: Option<Device>) -> StartResult<()> {
+/// Takes device and state away after they have served; or leaves them, for whoever serves now.
+fn clear_up(
+    served: Served,
+    device: Option<Device>,
+    controller: &mut Controller,
+) -> StartResult<()> {
     match (served, device) {
         (Served::Stopped(result), None) => result,
         (Served::Stopped(result), Some(device)) => {
@@ -215,6 +206,16 @@ fn wind_up(controller: &mut Controller, served: Served, device: Option<Device>) 
         (Served::Left, device) => {
             device.into_iter().for_each(|device| device.state.leave());
             Ok(())
+        }
+    }
+}
+
+fn check_page_size() -> StartResult<()> {
+    match guard::page_size() {
+        PAGE_SIZE => Ok(()),
+        other => {
+            let what = format!("this kernel has pages of {other} bytes, not {PAGE_SIZE}");
+            Err(StartError::failure(what, "boot a kernel with 4 KiB pages"))
         }
     }
 }
