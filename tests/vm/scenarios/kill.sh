@@ -1,6 +1,6 @@
 # desc: the server is killed 50 times while memory is exhausted: no page is lost, nobody else is killed
 # requires: uswap jq hog killer
-# kernels: 6.12 new
+# kernels: new
 # memory: 700
 # seconds: 580
 # smp: 2

@@ -1,6 +1,6 @@
 # desc: a service in use goes on with another program, ten times under load; one that does not fit is refused
 # requires: uswap jq hog killer
-# kernels: 6.12 new
+# kernels: new
 # memory: 700
 # seconds: 560
 # smp: 2
