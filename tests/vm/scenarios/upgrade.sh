@@ -2,7 +2,7 @@
 # requires: uswap jq hog killer
 # kernels: new
 # memory: 700
-# seconds: 560
+# seconds: 900
 # smp: 2
 # alone: yes
 # awake: yes
