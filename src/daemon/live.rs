@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Keys that [`set`] can change.
+/// Keys that `set` can change.
 pub const KEYS: [&str; 3] = ["policy", "poll-us", "metrics"];
 
 /// The settings that may have changed since the start.

@@ -51,7 +51,7 @@ pub fn format_of(run_dir: &Path, name: &str) -> StartResult<Format> {
 impl State {
     /// Opens and maps the state of the service that `settings` name, while its server runs, and
     /// allocates what a server needs. Changes nothing there. `spill`: the same file, opened by
-    /// [`SpillFile::open_beside`]. `locked`: memory of this process is locked as it comes.
+    /// `SpillFile::open_beside`. `locked`: memory of this process is locked as it comes.
     ///
     /// Refused, with a remedy: no state there, a format of another version, another geometry or
     /// spill than the settings say. Allocates; blocks while the kernel finds the memory. Call it

@@ -55,7 +55,7 @@ pub struct Pool {
 }
 
 /// What a page of `len` compressed bytes takes in a slab, header and rounding included. `len` is a
-/// page, which is stored as it is, or at most [`HUGE_BYTES`](crate::limits::HUGE_BYTES).
+/// page, which is stored as it is, or at most [`HUGE_BYTES`].
 pub fn object_bytes(len: usize) -> usize {
     Class::of(len).bytes()
 }

@@ -43,7 +43,7 @@ enum State {
 /// Where a segment's summary is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Where it begins, in units of [`Location::UNIT`].
+    /// Where it begins, in units of `Location::UNIT`.
     pub unit: u32,
     /// How many records it has.
     pub objects: usize,
