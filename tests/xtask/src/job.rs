@@ -86,8 +86,8 @@ impl Job {
         Self { name: "selftest".into(), kernel: "new".into(), script, text: String::new() }
     }
 
-    /// Every scenario on every kernel it names, the longest first. Not the package under systemd: it
-    /// has not passed as a whole yet, and is run by its name.
+    /// Every scenario on every kernel it names, the longest first. Not the package under systemd:
+    /// it has not passed as a whole yet, and is run by its name.
     pub fn all() -> Result<Vec<Self>, String> {
         let mut jobs = vec![Self::selftest()];
         for name in names()? {
