@@ -218,6 +218,11 @@ pub fn to_args(settings: &Settings) -> Vec<OsString> {
     if let Some(queues) = settings.queues {
         push("--queues", queues.to_string().into());
     }
+    if let Some(priority) = settings.priority {
+        push("--priority", priority.to_string().into());
+    }
+    args.push(format!("--swapon={}", settings.swapon).into());
+    args.push(format!("--discard={}", settings.discard).into());
     args.push(format!("--unsafe-spill={}", settings.unsafe_spill).into());
     args.push(format!("--standby={}", settings.standby).into());
     args.push(format!("--unsafe-no-lock={}", settings.unsafe_no_lock).into());
@@ -263,7 +268,7 @@ mod tests {
         file("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 8388608 kB\n");
         file("dev/null", "");
         file("etc/uswap/x.toml", "id = 5\nqueues = 2\nsocket = \"/other\"\n");
-        file("mine.toml", "name = \"x\"\ndepth = 16\n");
+        file("mine.toml", "name = \"x\"\ndepth = 16\nswapon = true\npriority = 7\ndiscard = true\n");
         let settings = |words: Vec<OsString>| {
             let words = Words::try_parse_from(words).expect("words");
             let name = words.name.as_deref();
@@ -271,6 +276,8 @@ mod tests {
         };
         let wanted = settings(["up", "--config", "/mine.toml"].map(OsString::from).to_vec());
         assert_eq!((wanted.id, wanted.queues, wanted.depth), (None, None, 16));
+        // Without it the server would take a file that is not for swap.
+        assert!(wanted.swapon);
         let args = std::iter::once("run".into()).chain(to_args(&wanted)).collect();
         assert_eq!(settings(args), wanted);
     }

@@ -155,11 +155,13 @@ fn open_log(settings: &Settings) -> StartResult<File> {
 }
 
 fn start(settings: &Settings, log: File) -> StartResult<Child> {
+    // swapon is done here, where its errors are.
+    let served = Settings { swapon: false, ..settings.clone() };
     Command::new("/proc/self/exe")
         .arg0("uswap")
         .arg("run")
-        .args(flags::to_args(settings))
-        .args(["--swapon=false", "--new-session"])
+        .args(flags::to_args(&served))
+        .arg("--new-session")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

@@ -55,20 +55,25 @@ fn with_spill(
     let area = BufferArea::new(&file(buffers * SEGMENT_BYTES), buffers).expect("map");
     let buffers = (0..buffers).map_while(|_| area.take(CHUNK_PAGES, Search::Low)).collect();
     let writer = SpillWriter::new(&store, SpillRing::new(&disk).expect("ring"), buffers);
-    let (mut growth, movement) = (Growth::new().expect("eventfd"), Movement::default());
+    let mut growth = Growth::new().expect("eventfd");
     growth.spilling = Some(Spilling::new(&store, 0));
-    let stats = Stats::new(1, 0);
+    with(&store, &growth, policy, Some(writer), |mover, work| test(mover, work, &disk));
+}
+
+/// A mover that has not made a step yet.
+fn with(
+    store: &Store,
+    growth: &Growth,
+    policy: &str,
+    writer: Option<SpillWriter<SpillRing>>,
+    test: impl for<'a> FnOnce(&Mover<'a>, &mut Work<'a>),
+) {
+    let (movement, all) = (Movement::default(), Stats::new(1, 0));
     let root = tempfile::tempdir().expect("directory");
-    let mover = Mover {
-        store: &store,
-        growth: &growth,
-        movement: &movement,
-        all: &stats,
-        stats: stats.mover(),
-        root: root.path(),
-    };
-    let mut work = mover.begin(Settings::named(policy).expect("a preset"), Some(writer));
-    test(&mover, &mut work, &disk);
+    let (movement, all, stats, root) = (&movement, &all, all.mover(), root.path());
+    let mover = Mover { store, growth, movement, all, stats, root };
+    let mut work = mover.begin(Settings::named(policy).expect("a preset"), writer);
+    test(&mover, &mut work);
 }
 
 /// Reads every slot that holds something, from the spill as well.
@@ -194,20 +199,8 @@ fn a_spent_budget_ends_spilling_and_is_told() {
 }
 
 fn with_mover(test: impl for<'a> FnOnce(&Mover<'a>, &mut Work<'a>)) {
-    let store = store(POOL);
-    let (growth, movement) = (Growth::new().expect("eventfd"), Movement::default());
-    let stats = Stats::new(1, 0);
-    let root = tempfile::tempdir().expect("directory");
-    let mover = Mover {
-        store: &store,
-        growth: &growth,
-        movement: &movement,
-        all: &stats,
-        stats: stats.mover(),
-        root: root.path(),
-    };
-    let mut work = mover.begin(Settings::named("balanced").expect("a preset"), None);
-    test(&mover, &mut work);
+    let (store, growth) = (store(POOL), Growth::new().expect("eventfd"));
+    with(&store, &growth, "balanced", None, test);
 }
 
 fn fill(mover: &Mover<'_>, slots: u32) {

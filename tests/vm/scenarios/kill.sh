@@ -10,8 +10,9 @@
 . /vm/lib.sh
 
 # The machine has 700 MiB, the kernel and this system included.
-HOG_MIB=${HOG_MIB:-700}
-TIMES=${TIMES:-50}
+# Arguments of tests/vm/boot, for shorter runs: how often to kill the server, and MiB to hold.
+HOG_MIB=${2:-700}
+TIMES=${1:-50}
 modprobe virtio_blk
 within 10 test -b /dev/vda || die "no disk with captured pages"
 # Nobody who is asked to look at the service may have to wait for it.

@@ -10,7 +10,7 @@
 . /vm/lib.sh
 
 # The machine has 700 MiB, the kernel and this system included.
-HOG_MIB=${HOG_MIB:-700}
+HOG_MIB=700
 KIND=${1:-uswap}
 modprobe virtio_blk
 within 10 test -b /dev/vda || die "no disk with captured pages"

@@ -9,8 +9,9 @@
 # disk: pages
 . /vm/lib.sh
 
-HOG_MIB=${HOG_MIB:-700}
-TIMES=${TIMES:-10}
+# Arguments of tests/vm/boot, for shorter runs: how many upgrades, and MiB to hold.
+HOG_MIB=${2:-700}
+TIMES=${1:-10}
 modprobe virtio_blk
 within 10 test -b /dev/vda || die "no disk with captured pages"
 start_uswap --name upgrade --size 2G --pool 500M --swapon --discard

@@ -11,7 +11,7 @@
 . /vm/lib.sh
 
 RAM_MIB=300
-HOG_MIB=${HOG_MIB:-$((3 * RAM_MIB))}
+HOG_MIB=$((3 * RAM_MIB))
 modprobe virtio_blk
 disk_of() { # SERIAL
     local dir
