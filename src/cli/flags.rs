@@ -268,7 +268,10 @@ mod tests {
         file("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 8388608 kB\n");
         file("dev/null", "");
         file("etc/uswap/x.toml", "id = 5\nqueues = 2\nsocket = \"/other\"\n");
-        file("mine.toml", "name = \"x\"\ndepth = 16\nswapon = true\npriority = 7\ndiscard = true\n");
+        file(
+            "mine.toml",
+            "name = \"x\"\ndepth = 16\nswapon = true\npriority = 7\ndiscard = true\n",
+        );
         let settings = |words: Vec<OsString>| {
             let words = Words::try_parse_from(words).expect("words");
             let name = words.name.as_deref();
