@@ -26,7 +26,7 @@ const LEVEL_0: [(&str, &[&str]); 2] =
 
 /// Crates and the only places (path prefixes) that may name them.
 const CONFINED: [(&str, &[&str]); 14] = [
-    ("aes_gcm", &["src/spill"]),
+    ("ring", &["src/spill"]),
     ("io_uring", &["src/sys"]),
     ("memmap2", &["src/sys"]),
     ("libc", &["src/sys", "src/error.rs"]),
