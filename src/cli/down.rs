@@ -10,7 +10,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a stopped service may take to delete its device and give its memory back.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ impl Down {
     pub fn execute(&self) -> StartResult<()> {
         let root = Path::new("/");
         let service = Service::named(root, &self.name, self.run_dir.as_deref())?;
-        let State::Running(status) = service.state()? else {
+        let State::Running(status) = wait_for_server(&service)? else {
             return clean_up(&service);
         };
         let area = swap_area(root, Path::new(&status.device)).map_err(|e| {
@@ -48,7 +48,11 @@ impl Down {
             room_for(root, &area, self.force)?;
             swapoff(root, &area)?;
         }
-        service.stop()?;
+        if let Err(e) = service.stop()
+            && !service.gone_within(status.pid, Duration::ZERO)
+        {
+            return Err(e);
+        }
         if !service.gone_within(status.pid, STOP_WAIT_MAX) {
             return Err(StartError::failure(
                 format!("{} has not ended after {} s", self.name, STOP_WAIT_MAX.as_secs()),
@@ -57,6 +61,21 @@ impl Down {
         }
         put_back(root, &service);
         say(&format!("{} is down\n", self.name))
+    }
+}
+
+/// What answers; while a service has no server but processes that make one, later.
+fn wait_for_server(service: &Service) -> StartResult<State> {
+    let start = Instant::now();
+    loop {
+        let state = service.state()?;
+        let waits = matches!(state, State::Dead)
+            && crate::daemon::is_taken(&service.name, &service.run_dir)
+            && start.elapsed() < STOP_WAIT_MAX;
+        if !waits {
+            return Ok(state);
+        }
+        sleep(POLL);
     }
 }
 

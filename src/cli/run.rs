@@ -7,10 +7,11 @@
 
 use super::flags::{RunFlags, to_args};
 use super::{doctor, note, say, swap, tune};
+use crate::config::load::Keys;
 use crate::config::{PRIORITY_DEFAULT, Settings};
-use crate::daemon::Role;
 use crate::daemon::notify::Manager;
 use crate::daemon::protocol::{Request, ask};
+use crate::daemon::{Role, kept_policy};
 use crate::error::{StartError, StartResult};
 use clap::Args;
 use std::io::{BufRead, Write};
@@ -92,7 +93,19 @@ impl Serve {
     pub fn execute(&self) -> StartResult<()> {
         let root = Path::new("/");
         let role = if self.heir { Role::Heir } else { Role::First };
-        let settings = self.flags.settings(root, self.name.as_deref(), |_| {})?;
+        let mut named = None;
+        let keep = |keys: &mut Keys| {
+            let kept =
+                keys.run_dir.as_deref().zip(keys.name.as_deref()).zip(keys.policy.as_deref());
+            let kept = kept.and_then(|((dir, name), policy)| kept_policy(dir, name, policy));
+            if let Some(kept) = kept.and_then(|kept| kept.into_os_string().into_string().ok()) {
+                named = keys.policy.replace(kept);
+            }
+        };
+        let mut settings = self.flags.settings(root, self.name.as_deref(), keep)?;
+        if let Some(name) = named {
+            settings.policy.name = name;
+        }
         crate::daemon::serve_seated(&settings, role, self.ticket)
     }
 }

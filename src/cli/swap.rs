@@ -1,8 +1,9 @@
 //! The util-linux programs that change the kernel's list of swap areas.
 
 use crate::config::size;
-use crate::daemon::usage::SwapArea;
+use crate::daemon::usage::{SwapArea, swap_area};
 use crate::error::{StartError, StartResult};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Longest label that fits in a swap header with its closing zero.
@@ -10,8 +11,12 @@ const LABEL_BYTES_MAX: usize = 15;
 /// For a PATH without the system directories, as users and some units have.
 const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Writes a swap header to `device` and switches it on. A line for the person who asked comes back.
+/// Writes a swap header to `device` and switches it on, unless it is swap already: a service that
+/// goes on where a dead one was still has the pages. A line for the person who asked comes back.
 pub fn enable(device: &str, name: &str, priority: i16, discard: bool) -> StartResult<String> {
+    if let Ok(Some(area)) = swap_area(Path::new("/"), Path::new(device)) {
+        return Ok(format!("swap is still on {device}: {}", describe(&area)));
+    }
     let mut label = format!("uswap-{name}");
     label.truncate(LABEL_BYTES_MAX);
     program("mkswap", &["-L", &label, device])?;

@@ -205,6 +205,7 @@ fn undo(child: &mut Child, service: &Service, device: &str, why: &StartError) ->
     }
     let _ = child.kill();
     let _ = child.wait();
+    crate::daemon::kill_all(&service.name, &service.run_dir);
     let left = crate::daemon::remove_leftover(&service.name, &service.run_dir, &service.socket);
     let left = left.err().map_or_else(String::new, |e| format!(" ({e})"));
     StartError::failure(format!("{why}"), format!("the service was killed{left}"))

@@ -17,6 +17,8 @@ pub struct PolicyChoice {
     pub name: String,
     /// Its numbers.
     pub settings: Settings,
+    /// What the file said, if it is from one.
+    pub text: Option<String>,
 }
 
 impl fmt::Debug for PolicyChoice {
@@ -28,17 +30,25 @@ impl fmt::Debug for PolicyChoice {
 /// The policy of this name: `PRESET`, `VICTIM`, `PRESET/VICTIM`, or a file that ends in `.toml`
 /// (below `root`).
 pub fn named(root: &Path, name: &str) -> StartResult<PolicyChoice> {
-    let settings = if name.ends_with(FILE_END) {
+    let mut read = None;
+    let settings = if is_file(name) {
         let path = super::under(root, Path::new(name));
         let text = std::fs::read_to_string(&path).map_err(|e| {
             let remedy = "give a file, or the name of a preset (`uswap run --help`)";
             StartError::usage(format!("policy: cannot read {} ({e})", path.display()), remedy)
         })?;
-        Settings::parse(&text).map_err(|e| told(&format!("policy {}: ", path.display()), &e))
+        let settings = Settings::parse(&text);
+        read = Some(text);
+        settings.map_err(|e| told(&format!("policy {}: ", path.display()), &e))
     } else {
         Settings::named(name).map_err(|e| told("", &e))
     };
-    Ok(PolicyChoice { name: name.to_owned(), settings: settings? })
+    Ok(PolicyChoice { name: name.to_owned(), settings: settings?, text: read })
+}
+
+/// Whether a policy of this name is a file.
+pub fn is_file(name: &str) -> bool {
+    name.ends_with(FILE_END)
 }
 
 fn told(of: &str, error: &SettingsError) -> StartError {

@@ -73,12 +73,18 @@ pub enum Ending {
 
 /// What the loop calls to act on the service.
 pub trait Service {
+    /// Makes the control socket, if that can be done now.
+    fn bind(&self) -> Option<Socket>;
     /// Everything about the service now.
     fn status(&self) -> super::protocol::Status;
     /// Changes a setting; says what is so now.
     fn set(&mut self, key: &str, value: &str) -> StartResult<String>;
     /// Takes the block device away if nobody uses it; says what to do if somebody does.
     fn stop(&mut self) -> StartResult<()>;
+    /// Notes that the service is to end once nobody uses the device.
+    fn want_end(&mut self);
+    /// Whether it is.
+    fn is_end_wanted(&self) -> bool;
     /// Leaves the device to the standby, and does not return if there is one.
     fn hand_over(&mut self);
     /// Looks after what changes by itself.
@@ -87,16 +93,20 @@ pub trait Service {
     fn tell(&self, message: &str);
 }
 
-/// Serves until the device is stopped. `gone` rings when a queue thread ends by itself.
+/// Serves until the device is stopped. Without a socket it tries to get one. `gone` rings when a queue thread ends by itself.
 pub fn serve(
-    socket: &Socket,
+    socket: &mut Option<Socket>,
     signals: &mut Signals,
     gone: &Bell,
     service: &mut impl Service,
 ) -> io::Result<Ending> {
     loop {
-        let sources = [signals.as_fd(), gone.as_fd(), socket.listener.as_fd()];
-        let ready = wait_readable(sources, TICK)?;
+        if socket.is_none() {
+            // Whoever has taken over serves first, and can be asked later.
+            *socket = service.bind();
+        }
+        let client = socket.as_ref().map_or(signals.as_fd(), |socket| socket.listener.as_fd());
+        let ready = wait_readable([signals.as_fd(), gone.as_fd(), client], TICK)?;
         service.tick();
         if ready[1] {
             return Ok(Ending::DeviceGone);
@@ -104,12 +114,19 @@ pub fn serve(
         match if ready[0] { signals.take()? } else { None } {
             Some(Told::End) => match service.stop() {
                 Ok(()) => return Ok(Ending::Stopped),
-                Err(e) => service.tell(&format!("not ending: {e}")),
+                Err(e) => {
+                    service.want_end();
+                    service.tell(&format!("not ending before nobody uses it: {e}"));
+                }
             },
             Some(Told::HandOver) => service.hand_over(),
+            // Whoever asked once does not ask again: a service manager waits.
+            None if service.is_end_wanted() && service.stop().is_ok() => {
+                return Ok(Ending::Stopped);
+            }
             None => {}
         }
-        if ready[2] {
+        if let (true, Some(socket)) = (ready[2], &*socket) {
             // A client that misbehaves or goes away is its own problem.
             let stopped = socket.listener.accept().and_then(|(s, _)| answer(s, service));
             if stopped.unwrap_or(false) {

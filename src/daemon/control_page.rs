@@ -9,7 +9,7 @@
 
 use super::whispers::{self, Whispers};
 use crate::sys::map::Words;
-use crate::sys::process::{Identity, clock_us};
+use crate::sys::process::{Identity, Process, clock_us};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -78,6 +78,7 @@ enum Word {
     Excused,
     SuccessorsWanted,
     SuccessorsDone,
+    EndWanted,
 }
 
 /// The mapped page.
@@ -159,9 +160,13 @@ impl ControlPage {
         self.put(Word::ParentBegan, identity.began);
     }
 
-    /// A new ticket.
+    /// A new ticket. Only the parent takes one. Those that have the server's entry are passed over:
+    /// as long as it is the server, everybody needs to know who it is.
     pub fn take_ticket(&self) -> Ticket {
-        let ticket = self.word(Word::Tickets).fetch_add(1, Ordering::AcqRel) + 1;
+        let next = || self.word(Word::Tickets).fetch_add(1, Ordering::AcqRel) + 1;
+        let (server, ticket) = (self.server(), next());
+        let taken = server > 0 && ticket % ENTRIES == server % ENTRIES;
+        let ticket = if taken { next() } else { ticket };
         let [pid, began, stage, ..] = self.entry(ticket) else {
             unreachable!("entries have words")
         };
@@ -171,8 +176,11 @@ impl ControlPage {
 
     /// The tickets whose entries are still there, oldest first.
     pub fn recent_tickets(&self) -> impl Iterator<Item = Ticket> + use<> {
-        let last = self.get(Word::Tickets);
-        last.saturating_sub(ENTRIES - 1).max(1)..=last
+        let (server, last) = (self.server(), self.get(Word::Tickets));
+        let first = last.saturating_sub(ENTRIES - 1).max(1);
+        let kept = move |ticket: &Ticket| *ticket == server || ticket % ENTRIES != server % ENTRIES;
+        let old_server = (server > 0 && server < first).then_some(server);
+        old_server.into_iter().chain((first..=last).filter(move |t| server == 0 || kept(t)))
     }
 
     /// Writes down who has a ticket.
@@ -207,6 +215,14 @@ impl ControlPage {
     /// Whose turn it is to serve.
     pub fn server(&self) -> Ticket {
         self.get(Word::Server)
+    }
+
+    /// Whether a standby lives that is warm.
+    pub fn has_warm_standby(&self) -> bool {
+        self.recent_tickets().any(|ticket| {
+            self.stage(ticket) == Stage::Warm
+                && matches!(Process::open(self.holder(ticket)), Ok(Some(_)))
+        })
     }
 
     /// Makes `heir` the server in place of `dead`; false if somebody else was quicker.
@@ -297,6 +313,16 @@ impl ControlPage {
         self.put(Word::SuccessorsDone, number);
     }
 
+    /// Whether the service is to end as soon as nobody uses its device, whoever serves it then.
+    pub fn want_end(&self, wanted: bool) {
+        self.put(Word::EndWanted, wanted.into());
+    }
+
+    /// What [`ControlPage::want_end`] said last.
+    pub fn is_end_wanted(&self) -> bool {
+        self.get(Word::EndWanted) != 0
+    }
+
     /// The server's control thread lives; `excused` says that requests may take long without
     /// anything being wrong.
     pub fn beat(&self, excused: bool) {
@@ -348,6 +374,28 @@ mod tests {
         let again = (0..ENTRIES).fold(0, |_, _| page.take_ticket());
         assert_eq!(again, first + ENTRIES);
         assert_eq!((page.holder(again), page.stage(again)), (Identity::default(), Stage::Starting));
+    }
+
+    #[test]
+    fn the_servers_entry_is_kept_however_many_standbys_fail() {
+        let dir = tempfile::tempdir().expect("directory");
+        let page = ControlPage::create(dir.path(), 5).expect("new");
+        let server = page.take_ticket();
+        let identity = Identity { pid: 7, began: 8 };
+        page.enrol(server, identity);
+        page.set_stage(server, Stage::Live);
+        assert!(page.succeed(0, server));
+        let tickets: Vec<Ticket> = (0..5 * ENTRIES).map(|_| page.take_ticket()).collect();
+        assert!(tickets.is_sorted_by(|a, b| a < b));
+        for &ticket in &tickets {
+            page.enrol(ticket, Identity { pid: 9, began: ticket });
+        }
+        assert_eq!((page.holder(server), page.stage(server)), (identity, Stage::Live));
+        let recent: Vec<Ticket> = page.recent_tickets().collect();
+        assert_eq!((recent[0], recent.len()), (server, ENTRIES as usize));
+        for &ticket in &recent[1..] {
+            assert_eq!(page.holder(ticket).began, ticket, "its own entry");
+        }
     }
 
     #[test]

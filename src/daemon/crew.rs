@@ -5,7 +5,7 @@
 
 use super::device::{Context, Device};
 use super::helper::Helper;
-use super::mover::Mover;
+use super::mover::{Mover, Outlook};
 use super::worker::{Readiness, Warm, Worker};
 use super::{StartResult, cannot, tolerate};
 use crate::codec::Stream;
@@ -73,6 +73,10 @@ impl Crew {
                 }
             })?;
         }
+        // The first thread of a process that ends makes the kernel allocate accounts of it
+        // (taskstats_exit, kernel/taskstats.c). Better one now than one that was killed when there
+        // is no memory: it would not end, and nobody could take its device over.
+        spawn(scope, "uswap-first".to_owned(), || ())?;
         if context.settings.target == Target::Swap {
             context.spawn_helpers(scope, &reports)?;
             context.spawn_others(scope, &reports)?;
@@ -197,7 +201,8 @@ impl<'env> Context<'env> {
         let ring = self.spill_file.map(|spill| SpillRing::new(&spill.file)).transpose();
         let ring = ring.map_err(|e| cannot("make an io_uring", &e))?;
         spawn(scope, "uswap-mover".to_owned(), move || {
-            report(&warm, Ok(()));
+            // Files are opened before there may be no memory for that.
+            let Some(outlook) = report(&warm, Ok(Outlook::new(Path::new("/")))) else { return };
             drop(warm);
             let Some((live, store)) = self.live_store() else { return };
             let writer = ring.map(|ring| SpillWriter::new(store, ring, live.take_segments()));
@@ -207,9 +212,8 @@ impl<'env> Context<'env> {
                 movement: self.movement,
                 all: self.stats,
                 stats: self.stats.mover(),
-                root: Path::new("/"),
             };
-            mover.run(self.settings.policy.settings.clone(), writer, others);
+            mover.run(self.settings.policy.settings.clone(), outlook, writer, others);
         })?;
         let (warm, others) = at_gate(reports.clone());
         spawn(scope, "uswap-grow".to_owned(), move || {

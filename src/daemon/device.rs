@@ -2,57 +2,41 @@
 //! its stop.
 
 use super::backing::Backing;
-use super::control::{self, Ending, Service, Socket};
+use super::control::{self, Ending, Socket};
 use super::control_page::Phase;
 use super::crew::Crew;
 use super::gate::Gate;
 use super::grower::Growth;
 use super::heir::Heir;
-use super::live::{self, Live};
+use super::live::Live;
 use super::mover::Movement;
-use super::notify;
-use super::protocol::Status;
-use super::room::Room;
+use super::running::{Running, Safety};
 use super::scrape::Scrape;
 use super::seat::Seat;
 use super::spill_file::SpillFile;
-use super::spilling::{SpillWatch, Spilling};
+use super::spilling::Spilling;
 use super::staging::Staging;
 use super::state::State;
-use super::status::Sources;
-use super::usage;
-use super::watchdog::Slow;
 use super::{IN_RAM, Tell, cannot, cannot_lock, tolerate};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
 use crate::stats::Stats;
 use crate::sys::buffers::IoBuf;
 use crate::sys::guard;
-use crate::sys::lockfile::claim;
-use crate::sys::process::{Ask, Identity, Process};
-use crate::sys::ublk_abi::{CopyMode, F_QUIESCE};
-use crate::sys::wake::{Bell, Signals, wait_readable};
-use crate::ublk::ctrl::{Geometry, open_char_device};
+use crate::sys::ublk_abi::CopyMode;
+use crate::sys::wake::{Bell, Signals};
+use crate::ublk::ctrl::{DeviceState, Geometry, open_char_device};
 use crate::ublk::{Controller, ctrl, settings as block};
 use crate::units::{QueueId, SECTOR_SHIFT};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Scope};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Pause after the control thread could not wait for events, or could not make its socket.
 const CONTROL_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often, and how long apart, a stop is tried while somebody has the device open: udev looks at
-/// a device after every writer, and goes away by itself.
-const STOP_TRIES: u32 = 20;
-const STOP_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a server that hands over waits for the requests that it has.
-const QUIESCE_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// What the threads of one device share from the start.
 #[derive(Clone, Copy)]
@@ -105,7 +89,7 @@ pub struct Device {
 struct Buffers {
     /// One for each tag of each queue.
     requests: Vec<IoBuf>,
-    /// Two pages for each tag of each queue, to read spilled pages into; none without a spill.
+    /// For each tag of each queue, to read spilled pages into; none without a spill.
     bounce: Vec<IoBuf>,
     /// How many of each a queue gets.
     share: (usize, usize),
@@ -129,7 +113,7 @@ impl Estate {
         mut growth: Growth,
         cpus: Vec<Vec<usize>>,
         staging_bytes: u64,
-    ) -> io::Result<Self> {
+    ) -> Self {
         if let Some(store) = state.store.as_ref().filter(|store| store.spill().is_some()) {
             growth.spilling = Some(Spilling::new(store, staging_bytes));
         }
@@ -139,7 +123,7 @@ impl Estate {
         let queues = cpus.len().max(1);
         let share = (requests.len() / queues, bounce.len() / queues);
         let buffers = Mutex::new(Buffers { requests, bounce, share, segments });
-        Ok(Self { state, growth, cpus, buffers })
+        Self { state, growth, cpus, buffers }
     }
 
     /// What it is with its char device.
@@ -255,6 +239,7 @@ impl<'a> Context<'a> {
                     (self.tell)(&format!("cannot set {name} of ublkb{id} ({e})"));
                 }
                 self.seat.iter().for_each(|seat| seat.page.note_start(seat.ticket));
+                crew.wait_others()?;
                 memory_locked
             }
             Origin::Heir(heir) => {
@@ -262,10 +247,11 @@ impl<'a> Context<'a> {
                 if !heir.succeed(self, controller, &crew, signals)? {
                     return Ok(None);
                 }
+                // Nobody waits for the other threads: they may have to wait for memory, and this
+                // one has to say meanwhile that it lives.
                 memory_locked
             }
         };
-        crew.wait_others()?;
         Ok(Some(Safety { memory_locked, io_flusher }))
     }
 
@@ -289,8 +275,7 @@ impl<'a> Context<'a> {
             controller.set_params(id, sectors, self.backing.map_or(IN_RAM, Backing::abilities))?;
             let cpus = self.queue_cpus(controller, id)?;
             let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
-            let estate = Estate::new(state, growth, cpus, self.settings.staging)
-                .map_err(|e| cannot("make an eventfd", &e))?;
+            let estate = Estate::new(state, growth, cpus, self.settings.staging);
             Ok(estate.with(id, char_device))
         })();
         match prepared {
@@ -320,32 +305,13 @@ impl<'a> Context<'a> {
         socket: Option<Socket>,
         signals: &mut Signals,
     ) -> Served {
-        let socket = socket.unwrap_or_else(|| self.bind_socket());
+        let mut socket = socket;
         let device = self.device();
-        let marks = self.settings.policy.settings.watermarks;
-        let room = Room::new(device.state.store.as_ref(), marks);
-        let since = Instant::now();
-        let spill_watch = SpillWatch::new();
-        let manager = notify::watchdog().and_then(|_| notify::Manager::of_this_process());
-        let mut running = Running {
-            context: self,
-            device,
-            controller,
-            safety,
-            since,
-            room,
-            spill_watch,
-            slow: Slow::default(),
-            manager,
-        };
+        let mut running = Running::new(self, device, controller, safety);
         loop {
-            match control::serve(&socket, signals, self.gone, &mut running) {
+            match control::serve(&mut socket, signals, self.gone, &mut running) {
                 Ok(Ending::Stopped) => return Served::Stopped(Ok(())),
-                Ok(Ending::DeviceGone) => {
-                    let what = format!("device {} was taken away by somebody else", device.id);
-                    let remedy = "see who else uses /dev/ublk-control";
-                    return Served::Stopped(Err(StartError::failure(what, remedy)));
-                }
+                Ok(Ending::DeviceGone) => return self.lost(running.controller),
                 Err(e) => {
                     (self.tell)(&format!("cannot wait for events ({e}); trying again"));
                     thread::sleep(CONTROL_PAUSE);
@@ -354,145 +320,23 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Makes the socket of a service that was taken over, however long that takes: pages are served
-    /// meanwhile.
-    fn bind_socket(&self) -> Socket {
-        loop {
-            match Socket::bind(&self.settings.socket, &self.settings.name) {
-                Ok(socket) => return socket,
-                Err(e) => (self.tell)(&format!("{e}; trying again")),
-            }
-            thread::sleep(CONTROL_PAUSE);
+    /// The driver took the tags back although nobody here asked for that.
+    fn lost(&self, controller: &mut Controller) -> Served {
+        let id = self.device().id;
+        if matches!(controller.state(id), Ok(DeviceState::Orphaned | DeviceState::Live(_)) | Err(_))
+        {
+            // Somebody quiesced it: there is a disk, its pages are wanted, and a standby can have
+            // it.
+            (self.tell)(&format!("device {id} was taken from its server by somebody else"));
+            return Served::Left;
         }
+        self.seat.iter().for_each(|seat| seat.page.set_phase(Phase::Ended));
+        let what = format!("device {id} was taken away by somebody else");
+        Served::Stopped(Err(StartError::failure(what, "see who else uses /dev/ublk-control")))
     }
 
     fn verify_locked(&self) -> StartResult<bool> {
         let Err(e) = guard::verify_locked() else { return Ok(true) };
         tolerate(self.settings, self.tell, cannot_lock(&e)).map(|()| false)
-    }
-}
-
-/// What was read back at start.
-#[derive(Clone, Copy)]
-struct Safety {
-    memory_locked: bool,
-    io_flusher: bool,
-}
-
-/// A device that serves.
-struct Running<'a> {
-    context: &'a Context<'a>,
-    device: &'a Device,
-    controller: &'a mut Controller,
-    safety: Safety,
-    since: Instant,
-    room: Room,
-    spill_watch: SpillWatch,
-    slow: Slow,
-    /// Who wants to hear that this thread lives.
-    manager: Option<notify::Manager>,
-}
-
-fn in_use(device: &Path, e: &io::Error) -> StartError {
-    let what = format!("{} does not stop ({e})", device.display());
-    StartError::failure(what, "close whatever has it open (`fuser -v` shows it) and try again")
-}
-
-impl Service for Running<'_> {
-    fn status(&self) -> Status {
-        let (context, device) = (self.context, self.device);
-        Sources {
-            settings: context.settings,
-            id: device.id,
-            queues: context.queues,
-            features: self.controller.features(),
-            seat: context.seat,
-            state: &device.state,
-            backing: context.backing,
-            spill_file: context.spill_file,
-            stats: context.stats,
-            growth: &device.growth,
-            movement: context.movement,
-            scrape: context.scrape,
-            live: context.live,
-            memory_locked: self.safety.memory_locked,
-            io_flusher: self.safety.io_flusher,
-            since: self.since,
-            pool_level: self.room.level(),
-        }
-        .status()
-    }
-
-    fn stop(&mut self) -> StartResult<()> {
-        let (name, id) = (&self.context.settings.name, self.device.id);
-        usage::refuse_if_used(Path::new("/"), name, id)?;
-        // Older drivers stop a device whoever uses it. swapon, mount and device-mapper need the
-        // exclusive claim, so holding it keeps them out between the look and the stop.
-        let device = ctrl::block_path(id);
-        let claim = match self.controller.stops_safely() {
-            true => None,
-            false => Some(claim(&device).map_err(|e| in_use(&device, &e))?),
-        };
-        let mut tries = 1;
-        let stopped = loop {
-            match self.controller.stop(id) {
-                Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < STOP_TRIES => {
-                    tries += 1;
-                    thread::sleep(STOP_PAUSE);
-                }
-                result => break result,
-            }
-        };
-        drop(claim);
-        if let (Ok(()), Some(seat)) = (&stopped, self.context.seat) {
-            seat.page.set_phase(Phase::Ended);
-        }
-        stopped.map_err(|e| in_use(&device, &e))
-    }
-
-    fn hand_over(&mut self) {
-        let Some(seat) = self.context.seat else { return };
-        seat.page.begin_hand_over();
-        if self.controller.features().has(F_QUIESCE) {
-            // Requests that we have are committed, the others wait for the standby. If that fails
-            // they are given to it as they are.
-            let _ = self.controller.quiesce(self.device.id);
-            let _ = wait_readable([self.context.gone.as_fd()], QUIESCE_WAIT_MAX);
-        }
-        // What matters is in the state, whenever a server ends: it ends as it would be killed.
-        let own = Identity::own().and_then(Process::open).ok().flatten();
-        own.iter().for_each(|own| drop(own.ask(Ask::Die)));
-    }
-
-    fn set(&mut self, key: &str, value: &str) -> StartResult<String> {
-        let done = live::set(self.context, key, value)?;
-        if key == "policy" {
-            let marks = self.context.live.policy().settings.watermarks;
-            self.room = Room::new(self.device.state.store.as_ref(), marks);
-        }
-        Ok(done)
-    }
-
-    fn tick(&mut self) {
-        if let Some(seat) = self.context.seat {
-            let queues = (0..self.context.queues).map(|q| self.context.stats.queue(QueueId(q)));
-            let slow = Slow::of(queues);
-            seat.page.beat(slow.is_excused(&self.slow));
-            self.slow = slow;
-        }
-        if let Some(manager) = &self.manager {
-            manager.tell("WATCHDOG=1");
-        }
-        if let Some(message) = self.device.state.store.as_ref().and_then(|s| self.room.look(s)) {
-            self.tell(&message);
-        }
-        let spilling = self.device.growth.spilling.as_ref();
-        if let Some(message) = spilling.and_then(|s| self.spill_watch.look(s)) {
-            self.tell(&message);
-        }
-    }
-
-    fn tell(&self, message: &str) {
-        (self.context.tell)(message);
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::error::StartError;
 use crate::limits::{DICTIONARY_BYTES, SEGMENT_BYTES, SLAB_BYTES};
+use crate::pool;
 use crate::sys::map::checksum;
 
 /// Version of everything in the state directory. Raise it with any change of what the files mean.
@@ -12,7 +13,7 @@ pub const VERSION: u64 = 1;
 const MAGIC: u64 = u64::from_le_bytes(*b"uswap st");
 
 /// Words after magic and version, and before the checksum.
-const FIELDS: usize = 12;
+const FIELDS: usize = 13;
 
 /// Words of the file.
 const WORDS: usize = FIELDS + 3;
@@ -65,7 +66,7 @@ impl Format {
     pub fn pack(&self) -> Vec<u8> {
         let spill = self.spill.unwrap_or(SpillIdentity { bytes: 0, device: 0, inode: 0 });
         let mut words = vec![MAGIC, VERSION];
-        words.extend(BUILD);
+        words.extend(build());
         words.extend([self.slots, self.pool_bytes, self.chunks]);
         words.extend([self.queues.into(), self.depth.into(), self.codec]);
         words.extend([spill.bytes, spill.device, spill.inode]);
@@ -90,9 +91,9 @@ impl Format {
         {
             return Err(Unfit::Damaged);
         }
-        let [a, b, c, slots, pool_bytes, chunks, queues, depth, codec, bytes, device, inode, _] =
+        let [a, b, c, d, slots, pool_bytes, chunks, queues, depth, codec, bytes, device, inode, _] =
             *fields;
-        if [a, b, c] != BUILD {
+        if [a, b, c, d] != build() {
             return Err(Unfit::Build);
         }
         let short = |word: u64| u16::try_from(word).map_err(|_| Unfit::Damaged);
@@ -123,8 +124,10 @@ impl Format {
     }
 }
 
-/// Sizes that a build has in it and the files depend on.
-const BUILD: [u64; 3] = [SLAB_BYTES as u64, SEGMENT_BYTES as u64, DICTIONARY_BYTES as u64];
+/// What a build has in it and the files depend on: sizes, and how slabs are divided.
+fn build() -> [u64; 4] {
+    [SLAB_BYTES as u64, SEGMENT_BYTES as u64, DICTIONARY_BYTES as u64, pool::division()]
+}
 
 impl Unfit {
     /// For a person, about the service of this name.
@@ -196,6 +199,12 @@ mod tests {
             assert!(matches!(FORMAT.suits(&other), Err(Unfit::Differs(..))), "{other:?}");
         }
         assert_eq!(FORMAT.suits(&Format { codec: 2, ..FORMAT }), Ok(()));
+    }
+
+    /// If this fails the files mean something else than before: raise [`VERSION`].
+    #[test]
+    fn slabs_are_divided_as_this_version_has_it() {
+        assert_eq!((VERSION, pool::division()), (1, 854_638_972_551_308_751));
     }
 
     #[test]

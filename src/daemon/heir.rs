@@ -14,11 +14,12 @@ use super::grower::Growth;
 use super::seat::Seat;
 use super::standby::Standby;
 use super::state::State;
-use crate::error::{StartError, StartResult};
+use crate::error::StartResult;
 use crate::store::Rebuilt;
 use crate::sys::guard;
 use crate::sys::heap;
 use crate::sys::process::{Process, clock_us};
+use crate::sys::ublk_abi::DevInfo;
 use crate::sys::wake::{Signals, Told, wait_readable};
 use crate::ublk::Controller;
 use crate::ublk::ctrl::try_open_char_device;
@@ -33,6 +34,9 @@ use std::time::Duration;
 const KEEP_UP: Duration = Duration::from_secs(1);
 /// Time between two questions whether the driver is done with the dead server.
 const DRIVER_POLL: Duration = Duration::from_micros(500);
+const HALF_WAY: &str = "taking over stopped half way:";
+/// So many questions later it is asked whether there is a device.
+const LOOKS_EVERY: u32 = 200;
 /// Pause after the server could not be watched.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
 /// Heap that is there when the server ends: what starting to serve takes is some KiB.
@@ -68,35 +72,43 @@ impl Heir<'_> {
         signals: &mut Signals,
     ) -> StartResult<bool> {
         let (page, ticket) = (&self.seat.page, self.seat.ticket);
-        let id = self.device(controller)?;
+        let Some(id) = self.device(controller)? else {
+            page.set_phase(Phase::Ended);
+            return Ok(false);
+        };
         let cpus = context.queue_cpus(controller, id)?;
         let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
         self.keep_up().map_err(|e| cannot("map what the pool has grown by", &e))?;
         heap::reserve(HEAP_BYTES);
         let Some(seen_us) = self.wait(context, signals) else { return Ok(false) };
         page.set_stage(ticket, Stage::Recovering);
+        // What was meant for a standby is not for a server.
+        while let Ok([true]) = wait_readable([signals.as_fd()], Duration::ZERO) {
+            let _ = signals.take();
+        }
         let mut lap = Lap::begin(seen_us);
         let (state, rebuilt) = self.inherit(context)?;
-        let estate = Estate::new(state, growth, cpus, context.settings.staging)
-            .map_err(|e| cannot("make an eventfd", &e))?;
+        let estate = Estate::new(state, growth, cpus, context.settings.staging);
         let state_us = lap.next();
-        loop {
-            match controller.begin_recovery(id) {
-                Ok(true) => break,
-                Ok(false) => thread::sleep(DRIVER_POLL),
-                Err(e) => {
-                    estate.leave();
-                    return Err(cannot(&format!("take over device {id}"), &e));
-                }
+        match begin(controller, id, page.cookie()) {
+            Ok(true) => {}
+            Ok(false) => {
+                // Stopped between the server's last look and its death.
+                page.set_phase(Phase::Ended);
+                estate.leave();
+                return Ok(false);
+            }
+            Err(e) => {
+                estate.leave();
+                return Err(cannot(&format!("take over device {id}"), &e));
             }
         }
         let driver_us = lap.next();
         context.gate.open(estate.with(id, open(id)));
         let fetched = crew.wait_fetched();
-        fetched.unwrap_or_else(|e| panic!("device {id} is taken over half way: {e}"));
+        fetched.unwrap_or_else(|e| panic!("{HALF_WAY} device {id}: {e}"));
         let fetch_us = lap.next();
-        let ended = controller.end_recovery(id);
-        ended.unwrap_or_else(|e| panic!("device {id} is taken over half way: {e}"));
+        end(controller, id);
         let took_us = page.note_recovery(ticket, seen_us);
         // Was urgent since the parent started it.
         let _ = guard::be_ordinary();
@@ -111,16 +123,11 @@ impl Heir<'_> {
     }
 
     /// The device's number, if it is there and the one that the state belongs to.
-    fn device(&self, controller: &mut Controller) -> StartResult<u32> {
+    fn device(&self, controller: &mut Controller) -> StartResult<Option<u32>> {
         let page = &self.seat.page;
-        let refuse = |what: &str| Err(StartError::failure(what, "see `uswap status`"));
-        let Some(id) = page.device() else { return refuse("there is no device to take over") };
-        let info = controller.info(id).map_err(|e| cannot("ask for the device", &e))?;
-        match info {
-            Some(info) if info.cookie == page.cookie() => Ok(id),
-            Some(_) => refuse("the device's number belongs to another device now"),
-            None => refuse("the device is gone"),
-        }
+        let Some(id) = page.device() else { return Ok(None) };
+        let found = is_there(controller, id, page.cookie());
+        Ok(found.map_err(|e| cannot("ask for the device", &e))?.then_some(id))
     }
 
     fn keep_up(&mut self) -> io::Result<()> {
@@ -153,13 +160,13 @@ impl Heir<'_> {
             if self.seat.page.phase() == Phase::Ended {
                 return None;
             }
-            if self.is_free_for(server) {
+            if self.succeed_to(server) {
                 return Some(seen_us);
             }
         }
     }
 
-    fn is_free_for(&self, dead: Ticket) -> bool {
+    fn succeed_to(&self, dead: Ticket) -> bool {
         self.seat.page.succeed(dead, self.seat.ticket)
     }
 
@@ -214,6 +221,39 @@ impl Lap {
     fn next(&mut self) -> u64 {
         let now = clock_us();
         now - std::mem::replace(&mut self.at_us, now)
+    }
+}
+
+/// Begins the recovery, however long it takes until the driver is done with the dead server. False
+/// if there is nothing to recover: the device is gone, or has no disk.
+fn begin(controller: &mut Controller, id: u32, cookie: u64) -> io::Result<bool> {
+    let mut tries = 0;
+    loop {
+        // Its number may be another device's since this process saw it.
+        if tries % LOOKS_EVERY == 0 && !is_there(controller, id, cookie)? {
+            return Ok(false);
+        }
+        if controller.begin_recovery(id)? {
+            return Ok(true);
+        }
+        tries += 1;
+        thread::sleep(DRIVER_POLL);
+    }
+}
+
+/// Whether the device is still the one with this cookie, and has a disk.
+fn is_there(controller: &mut Controller, id: u32, cookie: u64) -> io::Result<bool> {
+    let info = controller.info(id)?;
+    Ok(info.is_some_and(|info| info.cookie == cookie && info.state != DevInfo::DEAD))
+}
+
+/// Ends the recovery. Panics if the driver does not: the next standby begins anew.
+fn end(controller: &mut Controller, id: u32) {
+    loop {
+        match controller.end_recovery(id) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            ended => break ended.unwrap_or_else(|e| panic!("{HALF_WAY} device {id}: {e}")),
+        }
     }
 }
 

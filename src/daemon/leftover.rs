@@ -7,12 +7,14 @@ use super::control_page::{ControlPage, Phase};
 use super::{cannot, state, usage};
 use crate::error::{StartError, StartResult};
 use crate::sys::lockfile::LockFile;
-use crate::sys::process::Process;
+use crate::sys::process::{Ask, Process};
 use crate::sys::statefs::StateDir;
+use crate::sys::wake::wait_readable;
 use crate::ublk::Controller;
 use crate::ublk::ctrl::{DeviceState, block_path};
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,6 +23,8 @@ use std::time::{Duration, Instant};
 /// measured 1.7 s).
 const DEATH_WAIT_MAX: Duration = Duration::from_secs(4);
 const DEATH_POLL: Duration = Duration::from_millis(50);
+/// How long a killed process may take to end.
+const KILL_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A service whose parent is dead, and which can go on.
 #[derive(Debug)]
@@ -64,6 +68,12 @@ pub fn take_or_find(
     }
 }
 
+/// Whether a process of the service `name` lives that answers for it: its parent, or its server if
+/// that is alone.
+pub fn is_taken(name: &str, run_dir: &Path) -> bool {
+    lock_path(name, run_dir).exists() && matches!(lock(name, run_dir), Ok(None))
+}
+
 fn take(name: &str, run_dir: &Path) -> StartResult<LockFile> {
     lock(name, run_dir)?.ok_or_else(|| {
         StartError::failure(
@@ -80,13 +90,28 @@ fn unusable(name: &str, dir: &Path, why: &str) -> StartError {
     )
 }
 
+fn lock_path(name: &str, run_dir: &Path) -> PathBuf {
+    run_dir.join(format!("{name}.lock"))
+}
+
 fn lock(name: &str, run_dir: &Path) -> StartResult<Option<LockFile>> {
-    let path = run_dir.join(format!("{name}.lock"));
+    let path = lock_path(name, run_dir);
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir);
     made.and_then(|()| LockFile::take(&path)).map_err(|e| {
         let what = format!("cannot lock {} ({e})", path.display());
         StartError::failure(what, "run as root, or give another --run-dir")
     })
+}
+
+/// Ends every process of a service, at once, whether or not its parent lives.
+pub fn kill_all(name: &str, run_dir: &Path) {
+    let Ok(page) = ControlPage::open(&state::dir_of(run_dir, name)) else { return };
+    for ticket in page.recent_tickets() {
+        if let Ok(Some(process)) = Process::open(page.holder(ticket)) {
+            let _ = process.ask(Ask::Die);
+            let _ = wait_readable([process.as_fd()], KILL_WAIT_MAX);
+        }
+    }
 }
 
 /// Removes device, state and socket of a dead service. Refuses while a server has the name, and
@@ -114,7 +139,8 @@ pub fn remove_leftover(name: &str, run_dir: &Path, socket: &Path) -> StartResult
 pub fn remove(name: &str, dir: &Path) -> StartResult<()> {
     refuse_if_alive(name, dir)?;
     if let Some(id) = state::noted_device(dir) {
-        remove_device(name, id)?;
+        let cookie = ControlPage::open(dir).ok().map(|page| page.cookie());
+        remove_device(name, id, cookie)?;
     }
     StateDir::remove(dir).map_err(|e| cannot(&format!("remove {}", dir.display()), &e))
 }
@@ -134,9 +160,14 @@ fn refuse_if_alive(name: &str, dir: &Path) -> StartResult<()> {
     Ok(())
 }
 
-/// Takes the device away that a dead server left, if it is still there and nobody's.
-fn remove_device(name: &str, id: u32) -> StartResult<()> {
+/// Takes the device away that a dead server left, if it is still there and nobody's. One with
+/// another cookie has got the number since.
+fn remove_device(name: &str, id: u32, cookie: Option<u64>) -> StartResult<()> {
     let mut controller = Controller::open()?;
+    let info = controller.info(id).map_err(|e| cannot("ask for the device", &e))?;
+    if cookie.is_some_and(|cookie| info.is_none_or(|info| info.cookie != cookie)) {
+        return Ok(());
+    }
     let deadline = Instant::now() + DEATH_WAIT_MAX;
     let (found, device) = (|| loop {
         match controller.state(id)? {

@@ -1,11 +1,13 @@
 //! Settings that can change while the device serves.
 
 use super::device::Context;
+use super::{cannot, program, state};
 use crate::config::load::{Keys, nearest};
 use crate::config::policy::{self, PolicyChoice};
 use crate::config::{Settings, Target, check, metrics};
 use crate::error::{StartError, StartResult};
 use crate::limits::POLL_US_MAX;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +38,7 @@ impl Live {
     }
 }
 
-/// Changes `key` to `value`, until the service ends. Says what is so now, or why not and what to do
+/// Changes `key` to `value`, until the service ends, whoever serves it. Says what is so now, or why not and what to do
 /// instead. May wait for the address of the metrics, not for requests.
 pub fn set(context: &Context<'_>, key: &str, value: &str) -> StartResult<String> {
     match key {
@@ -46,6 +48,7 @@ pub fn set(context: &Context<'_>, key: &str, value: &str) -> StartResult<String>
                 return Err(StartError::usage(what, "it is for --target swap"));
             }
             let choice = policy::named(Path::new("/"), value)?;
+            keep(context, |dir| program::keep_policy(dir, &choice))?;
             context.movement.change(choice.settings.clone());
             *context.live.policy.lock().unwrap_or_else(PoisonError::into_inner) = choice;
         }
@@ -60,7 +63,17 @@ pub fn set(context: &Context<'_>, key: &str, value: &str) -> StartResult<String>
         "metrics" => context.scrape.move_to(metrics::parse(Some(value))?.address)?,
         _ => return Err(fixed(&context.settings.name, key)),
     }
+    keep(context, |dir| program::change_word(dir, &format!("--{key}"), value))?;
     Ok(format!("{key} is {value}"))
+}
+
+/// Has those know it that take over.
+fn keep(context: &Context<'_>, write: impl FnOnce(&Path) -> io::Result<()>) -> StartResult<()> {
+    if context.seat.is_none() {
+        return Ok(());
+    }
+    let Settings { run_dir, name, .. } = context.settings;
+    write(&state::dir_of(run_dir, name)).map_err(|e| cannot("note it for who takes over", &e))
 }
 
 /// Why another key cannot be changed.

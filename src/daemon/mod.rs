@@ -14,6 +14,7 @@
 //! fails half way takes the same way back from where it is; a standby takes nothing away.
 
 mod backing;
+mod children;
 mod control;
 pub mod control_page;
 mod crew;
@@ -33,6 +34,7 @@ mod parent;
 mod program;
 pub mod protocol;
 mod room;
+mod running;
 mod scrape;
 mod seat;
 mod spill_file;
@@ -71,7 +73,8 @@ use scrape::Scrape;
 use seat::Seat;
 use spill_file::SpillFile;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What handles requests, without threads and driver: for the simulation.
 #[cfg(feature = "simulation")]
@@ -83,7 +86,7 @@ pub mod engine {
 }
 
 pub use backing::{best as best_copy_mode, check_for_swap};
-pub use leftover::remove_leftover;
+pub use leftover::{is_taken, kill_all, remove_leftover};
 pub use live::KEYS as LIVE_KEYS;
 pub use parent::run as run_parent;
 pub use program::hold_libraries;
@@ -111,9 +114,14 @@ pub fn serve(settings: &Settings, ready: &mut dyn FnMut(&str), tell: Tell<'_>) -
 
 /// The life of a server or standby that a parent started.
 pub fn serve_seated(settings: &Settings, role: Role, ticket: Ticket) -> StartResult<()> {
-    let seat = Seat::take(&state::dir_of(&settings.run_dir, &settings.name), ticket)?;
+    let seat = Arc::new(Seat::take(&state::dir_of(&settings.run_dir, &settings.name), ticket)?);
+    let last_words = Arc::clone(&seat);
+    std::panic::set_hook(Box::new(move |panic| {
+        last_words.page.whispers().leave(&format!("process {}: {panic}", std::process::id()));
+    }));
     let tell = |line: &str| seat.page.whispers().leave(line);
-    serve_as(settings, Some((&seat, role)), &mut |_| (), &tell)
+    let served = serve_as(settings, Some((&seat, role)), &mut |_| (), &tell);
+    served.inspect_err(|e| tell(&e.to_string()))
 }
 
 fn serve_as(
@@ -210,6 +218,11 @@ fn clear_up(
     }
 }
 
+/// The policy's file as the service `name` keeps it, if its policy is from a file.
+pub fn kept_policy(run_dir: &Path, name: &str, policy: &str) -> Option<PathBuf> {
+    program::kept_policy(&state::dir_of(run_dir, name), policy)
+}
+
 fn check_page_size() -> StartResult<()> {
     match guard::page_size() {
         PAGE_SIZE => Ok(()),
@@ -238,12 +251,14 @@ pub fn driver_features() -> StartResult<Vec<String>> {
 /// locked from here on: then whatever start-up makes is resident when it is made, which
 /// [`guard::verify_locked`] checks before the device starts.
 fn protect(settings: &Settings, tell: Tell<'_>) -> StartResult<bool> {
+    // First: locking takes memory, and reclaim must not wait for the device meanwhile.
+    let flusher = guard::set_io_flusher();
     let locked = guard::lock_memory();
     let is_locked = locked.is_ok();
     let steps = [
         locked.map_err(|e| cannot_lock(&e)),
         guard::set_quiet_memory().map_err(|e| cannot("turn core dumps and page merging off", &e)),
-        guard::set_io_flusher().map_err(|e| cannot("become an I/O flusher (CAP_SYS_RESOURCE)", &e)),
+        flusher.map_err(|e| cannot("become an I/O flusher (CAP_SYS_RESOURCE)", &e)),
         guard::set_oom_exempt().map_err(|e| cannot("leave the OOM killer's list", &e)),
     ];
     steps.into_iter().filter_map(Result::err).try_for_each(|e| tolerate(settings, tell, e))?;

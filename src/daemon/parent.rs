@@ -14,10 +14,11 @@
 //! It writes what it and the others have to say only while the device is served and a standby is
 //! warm: a log's page may be swapped out, and whoever waits for it cannot start a server.
 
+use super::children::Member;
 use super::control_page::{ControlPage, Phase, Stage, Ticket};
 use super::leftover::{self, Found};
 use super::notify::{self, Manager};
-use super::program::{self, PROGRAM, read_words, write_words};
+use super::program::{self, PROGRAM, keep_policy, read_words, write_words};
 use super::watchdog::Watchdog;
 use super::{Role, Tell, cannot, protect, state};
 use crate::config::Settings;
@@ -34,12 +35,8 @@ use crate::ublk::Controller;
 use crate::ublk::ctrl::block_path;
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs;
-use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Time between two looks while something is about to change, and while nothing is.
@@ -56,16 +53,16 @@ const PAUSE_MAX_US: u64 = 30_000_000;
 const RESERVE_BYTES: usize = 8 << 20;
 /// Lines that wait to be written; more are dropped.
 pub(super) const LINES_MAX: usize = 64;
-/// How long processes may take to end once the service has.
-const END_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Most processes at a time: the server, a standby, and one from another program.
 const MEMBERS: usize = 3;
 
-/// A server or standby.
-#[derive(Debug)]
-pub(super) struct Member {
-    pub(super) ticket: Ticket,
-    pub(super) process: Process,
+/// How far an order for a successor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replacing {
+    /// The standby there was goes, and another one gets warm.
+    Clearing(Option<Ticket>),
+    /// This server was told to hand over.
+    Told(Ticket),
 }
 
 /// The parent and what it watches.
@@ -88,8 +85,8 @@ pub(super) struct Parent<'a> {
     pub(super) failures: u32,
     /// When the next standby may be made.
     pub(super) next_at_us: u64,
-    /// The order for a successor that is being carried out, and who was standby before.
-    pub(super) replacing: Option<(u64, Option<Ticket>, bool)>,
+    /// The order for a successor that is being carried out.
+    pub(super) replacing: Option<Replacing>,
     /// Looks after the device, once there is one.
     pub(super) watchdog: Option<Watchdog>,
     /// Who wants to hear that this process lives, and when it last heard.
@@ -112,11 +109,15 @@ pub fn run(
     ready: &mut dyn FnMut(&str),
     tell: Tell<'_>,
 ) -> StartResult<u8> {
+    // Before anything that may wait for memory: perhaps nobody serves, and what reclaim would write
+    // goes to the device that waits for this process.
+    let prepared = guard::set_io_flusher().and_then(|()| guard::be_urgent());
     heap::settle();
     let mut signals = Signals::open().map_err(|e| cannot("watch for signals", &e))?;
     let mut controller = Controller::open()?;
     let (name, found) = leftover::take_or_find(&settings.name, &settings.run_dir, &mut controller)?;
     drop(controller);
+    let begins = found.is_none();
     let mut parent = match found {
         None => Parent::begin(settings, words, tell)?,
         Some(found) => Parent::go_on(settings, &words, found, tell)?,
@@ -124,11 +125,14 @@ pub fn run(
     let identity = Identity::own().map_err(|e| cannot("read /proc/self/stat", &e))?;
     parent.page.become_parent(identity);
     if let Err(e) = protect(settings, tell) {
-        parent.give_up();
+        // What serves already goes on serving.
+        if begins {
+            parent.give_up();
+        }
         return Err(e);
     }
     parent._libraries = program::hold_libraries();
-    if let Err(e) = guard::be_urgent() {
+    if let Err(e) = prepared {
         parent.say(format!("cannot run before other processes ({e})"));
     }
     let result = parent.watch(&mut signals, ready);
@@ -155,6 +159,7 @@ impl<'a> Parent<'a> {
         let page =
             ControlPage::create(&path, cookie).map_err(|e| cannot("make the control page", &e))?;
         write_words(&path, &words).map_err(|e| cannot("note the settings", &e))?;
+        keep_policy(&path, &settings.policy).map_err(|e| cannot("keep the policy", &e))?;
         let mut parent = Self::new(settings, path, page, words, tell);
         parent.start(Role::First).map_err(|e| cannot("start the server", &e))?;
         // Whoever ends last removes it.
@@ -171,13 +176,10 @@ impl<'a> Parent<'a> {
     ) -> StartResult<Self> {
         let Found { dir, page } = found;
         let old = read_words(&dir).map_err(|e| cannot("read the settings of the service", &e))?;
-        if old != *words {
-            tell(
-                "the service goes on with the settings that it was started with; others need \
-                  `uswap down` first",
-            );
-        }
+        let same = old == *words;
         let mut parent = Self::new(settings, dir, page, old, tell);
+        // Whoever starts it wants it to go on.
+        parent.page.want_end(false);
         for ticket in parent.page.recent_tickets() {
             let process = Process::open(parent.page.holder(ticket));
             if let Some(process) = process.map_err(|e| cannot("watch a process", &e))? {
@@ -188,7 +190,12 @@ impl<'a> Parent<'a> {
         let serves = parent.members().any(|member| member.ticket == server);
         let device = parent.page.device().map(block_path).unwrap_or_default();
         let doing = if serves { "is served" } else { "waits for a server" };
-        tell(&format!("taking over: {} {doing}", device.display()));
+        parent.say(format!("taking over: {} {doing}", device.display()));
+        if !same {
+            let line = "the service goes on with the settings that it was started with; others \
+                        need `uswap down` first";
+            parent.say(line.to_owned());
+        }
         Ok(parent)
     }
 
@@ -224,43 +231,6 @@ impl<'a> Parent<'a> {
 
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().flatten()
-    }
-
-    fn add(&mut self, member: Member) {
-        if let Some(place) = self.members.iter_mut().find(|place| place.is_none()) {
-            *place = Some(member);
-        }
-    }
-
-    /// Starts a process from the program's copy. May wait for memory.
-    fn start(&mut self, role: Role) -> io::Result<()> {
-        let ticket = self.page.take_ticket();
-        let mut command = Command::new(self.dir.join(PROGRAM));
-        command.arg0("uswap").arg("serve").args(["--ticket", &ticket.to_string()]);
-        if role == Role::Heir {
-            command.arg("--heir");
-        }
-        // The manager hears from the parent.
-        command
-            .env_remove("WATCHDOG_USEC")
-            .args(&self.words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        // What a terminal sends is for the parent, which passes it on.
-        let child = command.process_group(0).spawn()?;
-        let identity = Identity::of(child.id())?;
-        match Process::open(identity)? {
-            Some(process) => self.add(Member { ticket, process }),
-            // It has ended already: there is nobody to watch, but somebody to bury.
-            None => drop({ child }.wait()),
-        }
-        Ok(())
-    }
-
-    /// Ends what was begun and never served.
-    fn give_up(&mut self) {
-        self.members().for_each(|member| drop(member.process.ask(Ask::End)));
-        self.bury_all();
     }
 
     /// The parent's life.
@@ -306,12 +276,15 @@ impl<'a> Parent<'a> {
         }
     }
 
-    /// Tells the server that the service is to end. It refuses while the device is in use.
+    /// Tells the server that the service is to end. It does when the device is not in use any more,
+    /// and so does whoever serves then.
     fn pass_on(&mut self) {
+        self.page.want_end(true);
         let server = self.page.server();
         let asked = self.members().find(|member| member.ticket == server);
         if asked.map(|member| member.process.ask(Ask::End)).is_none() {
-            self.say("not ending: the device has no server just now; try again".to_owned());
+            let line = "not ending yet: the device has no server just now; the next one does it";
+            self.say(line.to_owned());
         }
     }
 
@@ -329,25 +302,32 @@ impl<'a> Parent<'a> {
                     return Some(ended);
                 }
             } else if was_server {
-                self.note_death(ended);
+                self.note_death(ticket, ended);
             } else {
-                if self.replacing.is_some_and(|(_, former, told)| !told && former == Some(ticket)) {
+                if self.replacing == Some(Replacing::Clearing(Some(ticket))) {
                     continue;
                 }
-                self.failures = self.failures.saturating_add(1);
-                let pause = pause_us(self.failures);
-                self.next_at_us = clock_us() + pause;
-                let then = format!("the next one is made in {} ms", pause / 1000);
-                self.say(format!("the standby ended ({}); {then}", said(ended)));
+                self.pause(&format!("the standby ended ({})", said(ended)));
             }
         }
         None
     }
 
-    fn note_death(&mut self, ended: Ended) {
+    /// The next standby is made later the more have failed.
+    fn pause(&mut self, why: &str) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = pause_us(self.failures);
+        self.next_at_us = clock_us() + pause;
+        self.say(format!("{why}; the next one is made in {} ms", pause / 1000));
+    }
+
+    fn note_death(&mut self, ticket: Ticket, ended: Ended) {
         let now = clock_us();
+        // One that never served has not lived at all.
+        let served = self.page.stage(ticket) == Stage::Live;
         let lived = now.saturating_sub(self.page.recoveries().live_at_us);
-        self.short_lives = if lived < SHORT_LIFE_US { self.short_lives + 1 } else { 0 };
+        let short = !served || lived < SHORT_LIFE_US;
+        self.short_lives = if short { self.short_lives + 1 } else { 0 };
         let heir = self.heir().is_some_and(|heir| self.is_warm(heir));
         let next = if heir || self.page.server() != self.last_server.0 {
             "the standby takes over".to_owned()
@@ -380,6 +360,7 @@ impl<'a> Parent<'a> {
 
     fn look_at_server(&mut self) {
         let server = self.page.server();
+        self.meet(server);
         if self.page.phase() == Phase::Serving
             && self.page.stage(server) == Stage::Live
             && self.last_server.0 != server
@@ -394,8 +375,8 @@ impl<'a> Parent<'a> {
                 self.reserve = vec![0; RESERVE_BYTES];
             }
         }
-        let starting = self.heir().is_some_and(|heir| !self.is_warm(heir));
-        if starting && !self.is_served() {
+        // Whoever is to serve next needs it, whatever it is doing just now.
+        if !self.is_served() {
             self.reserve = Vec::new();
         }
     }
@@ -420,48 +401,8 @@ impl<'a> Parent<'a> {
         {
             return;
         }
-        if !self.is_served() {
-            self.reserve = Vec::new();
-        }
         if let Err(e) = self.start(Role::Heir) {
-            self.failures = self.failures.saturating_add(1);
-            let pause = pause_us(self.failures);
-            self.next_at_us = clock_us() + pause;
-            self.say(format!("cannot start a standby ({e}); again in {} ms", pause / 1000));
-        }
-    }
-
-    /// The service ended: so do its other processes, and what they leave.
-    fn finish(&mut self, ended: Ended) -> StartResult<u8> {
-        self.members().for_each(|member| drop(member.process.ask(Ask::End)));
-        self.bury_all();
-        let orderly = self.page.phase() == Phase::Ended;
-        match ended {
-            Ended::Code(code) => Ok(u8::try_from(code).unwrap_or(1)),
-            _ if orderly => Ok(0),
-            _ => Err(StartError::failure(
-                format!("the server ended before it served ({})", said(ended)),
-                "see the kernel log (dmesg)",
-            )),
-        }
-    }
-
-    /// Waits for all processes to end, ends them if they do not, and removes what is left.
-    fn bury_all(&mut self) {
-        for member in self.members.iter_mut().filter_map(Option::take) {
-            if !matches!(wait_readable([member.process.as_fd()], END_WAIT_MAX), Ok([true])) {
-                let _ = member.process.ask(Ask::Die);
-            }
-            let _ = member.process.reap();
-        }
-        // A server that ends in order has done this.
-        if StateDir::is_mounted(&self.dir)
-            && let Err(e) = leftover::remove(&self.settings.name, &self.dir)
-        {
-            (self.tell)(&e.to_string());
-        }
-        if self.page.phase() == Phase::Ended {
-            let _ = fs::remove_file(&self.settings.socket);
+            self.pause(&format!("cannot start a standby ({e})"));
         }
     }
 }
@@ -471,7 +412,7 @@ fn pause_us(failures: u32) -> u64 {
     (PAUSE_MIN_US << failures.clamp(1, 16).saturating_sub(1)).min(PAUSE_MAX_US)
 }
 
-fn said(ended: Ended) -> String {
+pub(super) fn said(ended: Ended) -> String {
     match ended {
         Ended::Code(code) => format!("exit code {code}"),
         Ended::Signal(signal) => format!("signal {signal}"),

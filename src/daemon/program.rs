@@ -1,19 +1,26 @@
-//! What servers and standbys are started from and with: the program's own file, resident, and the
-//! words of its command line.
+//! What servers and standbys are started from and with: the program's own file, resident, the words
+//! of its command line, and the policy's file as it was when it was given.
+//!
+//! `set` changes words and policy for those that come later. Whatever is changed is written beside
+//! and renamed, so that whoever starts reads the old or the new.
 
+use crate::config::policy::{self, PolicyChoice};
 use crate::sys::map::Held;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name of the program in the state directory.
 pub const PROGRAM: &str = "uswap";
 
 /// Its file in the state directory: the words that servers are started with.
 const WORDS_FILE: &str = "words";
+
+/// Its file in the state directory: the policy, if that is from a file.
+const POLICY_FILE: &str = "policy.toml";
 
 /// Longest part of a file that is copied at a time.
 const PIECE: usize = 256 << 10;
@@ -87,7 +94,35 @@ fn loaded_len(file: &File) -> io::Result<u64> {
 /// Writes the words down that servers are started with.
 pub fn write_words(dir: &Path, words: &[OsString]) -> io::Result<()> {
     let text: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
-    fs::write(dir.join(WORDS_FILE), text)
+    replace(dir, WORDS_FILE, &text)
+}
+
+/// Gives the flag this value among the words of [`write_words`].
+pub fn change_word(dir: &Path, flag: &str, value: &str) -> io::Result<()> {
+    let mut words = read_words(dir)?;
+    match words.iter().position(|word| word == flag) {
+        Some(at) if at + 1 < words.len() => words[at + 1] = value.into(),
+        _ => words.extend([flag.into(), value.into()]),
+    }
+    write_words(dir, &words)
+}
+
+/// Keeps the text of a policy's file, if it is from one: the file may change or go, and reading it
+/// may take a disk.
+pub fn keep_policy(dir: &Path, policy: &PolicyChoice) -> io::Result<()> {
+    policy.text.as_ref().map_or(Ok(()), |text| replace(dir, POLICY_FILE, text.as_bytes()))
+}
+
+/// Where [`keep_policy`] keeps the policy of this name, if it did.
+pub fn kept_policy(dir: &Path, name: &str) -> Option<PathBuf> {
+    let path = dir.join(POLICY_FILE);
+    Some(path).filter(|path| policy::is_file(name) && path.exists())
+}
+
+fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let beside = dir.join(format!("{name}.new"));
+    fs::write(&beside, bytes)?;
+    fs::rename(beside, dir.join(name))
 }
 
 /// What [`write_words`] wrote.
@@ -114,6 +149,33 @@ mod tests {
             write_words(dir.path(), &words).expect("written");
             assert_eq!(read_words(dir.path()).expect("read"), words);
         }
+    }
+
+    #[test]
+    fn a_word_changes_or_is_added() {
+        let dir = tempfile::tempdir().expect("directory");
+        let words = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
+        write_words(dir.path(), &words(&["--size", "1", "--policy", "dense"])).expect("written");
+        change_word(dir.path(), "--policy", "balanced").expect("written");
+        change_word(dir.path(), "--poll-us", "7").expect("written");
+        let wanted = words(&["--size", "1", "--policy", "balanced", "--poll-us", "7"]);
+        assert_eq!(read_words(dir.path()).expect("read"), wanted);
+    }
+
+    #[test]
+    fn a_policy_file_is_kept_as_it_was_and_a_preset_needs_none() {
+        let dir = tempfile::tempdir().expect("directory");
+        let file = dir.path().join("mine.toml");
+        fs::write(&file, "base = \"dense\"\n").expect("file");
+        let name = file.to_str().expect("UTF-8");
+        let choice = policy::named(Path::new("/"), name).expect("right");
+        assert_eq!(kept_policy(dir.path(), name), None);
+        keep_policy(dir.path(), &choice).expect("kept");
+        fs::write(&file, "base = \"no such\"\n").expect("file");
+        let kept = kept_policy(dir.path(), name).expect("there");
+        let again = policy::named(Path::new("/"), kept.to_str().expect("UTF-8")).expect("right");
+        assert_eq!(again.settings, choice.settings);
+        assert_eq!(kept_policy(dir.path(), "dense"), None);
     }
 
     #[test]

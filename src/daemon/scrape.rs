@@ -10,6 +10,7 @@ use super::{Tell, exposition};
 use crate::config::{METRICS_DEFAULT, Metrics, Settings};
 use crate::error::{StartError, StartResult};
 use crate::metrics::http;
+use crate::sys::guard;
 use crate::sys::wake::{Bell, wait_readable};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -87,7 +88,11 @@ impl Scrape {
         thread::Builder::new()
             .name("uswap-metrics".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || serve(&theirs))
+            .spawn(move || {
+                // A standby begins as urgent as can be; this is for people who can wait.
+                let _ = guard::be_ordinary();
+                serve(&theirs);
+            })
             .map_err(fail)?;
         Ok(Self { shared })
     }

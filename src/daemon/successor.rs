@@ -1,10 +1,11 @@
 //! Another program for a service that runs: put beside the old one, asked whether it knows the
 //! state, then left to the parent.
 
-use super::control_page::{ControlPage, Stage};
+use super::control_page::ControlPage;
 use super::program::{self, PROGRAM};
 use super::{cannot, state};
 use crate::error::{StartError, StartResult};
+use crate::sys::lockfile::LockFile;
 use crate::sys::process::Process;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 /// Names of the programs in the state directory before and after theirs is the turn.
 const NEXT: &str = "uswap.next";
 const FORMER: &str = "uswap.former";
+/// Held by whoever upgrades.
+const LOCK: &str = "upgrade.lock";
 /// How long a standby may take to be warm, and to take over.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
@@ -59,6 +62,11 @@ impl Upgrade {
     /// state before anything stops. If no standby from it gets warm the old program is put back,
     /// and the server has not been told anything.
     pub fn run(&self, program: &Path) -> StartResult<Duration> {
+        let lock = LockFile::take(&self.dir.join(LOCK)).map_err(|e| cannot("lock it", &e))?;
+        let Some(_lock) = lock else {
+            let what = format!("{} is being upgraded by somebody else", self.name);
+            return Err(StartError::failure(what, "wait for that"));
+        };
         let next = self.dir.join(NEXT);
         program::copy(program, &next).map_err(|e| {
             let what = format!("cannot use {} ({e})", program.display());
@@ -70,7 +78,9 @@ impl Upgrade {
         }
         checked?;
         let (current, former) = (self.dir.join(PROGRAM), self.dir.join(FORMER));
-        let swapped = fs::rename(&current, &former).and_then(|()| fs::rename(&next, &current));
+        // At every moment there is a program to start standbys from.
+        let _ = fs::remove_file(&former);
+        let swapped = fs::hard_link(&current, &former).and_then(|()| fs::rename(&next, &current));
         swapped.map_err(|e| cannot("put the program in its place", &e))?;
         let number = self.page.want_successor();
         let done = self.wait(number);
@@ -117,14 +127,7 @@ impl Upgrade {
     /// Waits until there is a standby again.
     pub fn wait_warm(&self) -> bool {
         let begin = Instant::now();
-        let warm = || {
-            let mut tickets = self.page.recent_tickets();
-            tickets.any(|ticket| {
-                self.page.stage(ticket) == Stage::Warm
-                    && matches!(Process::open(self.page.holder(ticket)), Ok(Some(_)))
-            })
-        };
-        while !warm() {
+        while !self.page.has_warm_standby() {
             if begin.elapsed() > WAIT_MAX {
                 return false;
             }

@@ -2,7 +2,7 @@
 //! hangs, and has another program take over.
 
 use super::control_page::{Phase, Stage};
-use super::parent::{LINES_MAX, Parent};
+use super::parent::{LINES_MAX, Parent, Replacing};
 use super::watchdog::{self, Watchdog};
 use crate::sys::process::{Ask, clock_us};
 use crate::ublk::ctrl::block_path;
@@ -10,6 +10,9 @@ use std::path::Path;
 
 /// How long a service that serves waits to be called ready for its standby to be warm.
 const FIRST_STANDBY_WAIT_US: u64 = 30_000_000;
+
+/// A server that has served so long without a standby goes on for some time.
+const CALM_US: u64 = 10_000_000;
 
 impl Parent<'_> {
     /// Ends a server that has stopped serving, so that a standby takes over.
@@ -46,45 +49,54 @@ impl Parent<'_> {
             self.replacing = None;
             return;
         }
-        let Some((number, former, told)) = self.replacing else {
-            let former = self.heir().map(|heir| heir.ticket);
-            self.heir().iter().for_each(|heir| drop(heir.process.ask(Ask::End)));
-            self.replacing = Some((wanted, former, false));
-            return;
-        };
         let server = self.page.server();
-        let heir = self.heir().filter(|heir| Some(heir.ticket) != former);
-        if told {
-            if self.page.stage(server) == Stage::Live && Some(server) == former {
-                self.page.note_successor(number);
+        match self.replacing {
+            None => {
+                let former = self.heir().map(|heir| heir.ticket);
+                self.heir().iter().for_each(|heir| drop(heir.process.ask(Ask::End)));
+                self.replacing = Some(Replacing::Clearing(former));
+            }
+            Some(Replacing::Clearing(former)) => {
+                let heir = self.heir().filter(|heir| Some(heir.ticket) != former);
+                if heir.is_some_and(|heir| self.is_warm(heir)) && self.is_served() {
+                    let found = self.members().find(|member| member.ticket == server);
+                    found.iter().for_each(|member| drop(member.process.ask(Ask::HandOver)));
+                    self.replacing = Some(Replacing::Told(server));
+                }
+            }
+            // Whoever it is, it is from the program that is there now.
+            Some(Replacing::Told(former)) if server != former && self.is_served() => {
+                self.page.note_successor(wanted);
                 self.replacing = None;
             }
-        } else if heir.is_some_and(|heir| self.is_warm(heir)) && self.is_served() {
-            let heir = heir.map(|heir| heir.ticket);
-            let found = self.members().find(|member| member.ticket == server);
-            found.iter().for_each(|member| drop(member.process.ask(Ask::HandOver)));
-            // From here on it is the one that is waited for.
-            self.replacing = Some((number, heir, true));
+            Some(Replacing::Told(_)) => {}
         }
     }
 
     /// Has something written as soon as that can be.
     pub(super) fn say(&mut self, line: String) {
-        if self.lines.len() < LINES_MAX {
-            self.lines.push_back(line);
+        if self.lines.len() == LINES_MAX {
+            self.lines.pop_front();
         }
+        self.lines.push_back(line);
     }
 
     /// Writes what has to be said, if nobody has to wait for that.
     pub(super) fn speak(&mut self) {
         let safe = match self.page.phase() {
-            Phase::Serving => self.settled() || !self.announced,
+            // The log's page may be in the device.
+            Phase::Serving => self.settled() || (self.is_served() && self.is_calm()),
             Phase::Starting | Phase::Ended => true,
         };
         if safe {
             self.lines.drain(..).for_each(|line| (self.tell)(&line));
             std::iter::from_fn(|| self.page.whispers().fetch()).for_each(|line| (self.tell)(&line));
         }
+    }
+
+    /// Whether whoever serves has done so for some time, or there has been no trouble yet.
+    fn is_calm(&self) -> bool {
+        !self.announced || clock_us() > self.last_server.1 + CALM_US
     }
 
     /// Whether the device is served and a standby is warm.

@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 /// How long no request may end while some wait. More than what a server takes on the slowest
 /// machine, recoveries included, and well below what the kernel calls a hung task (120 s).
 pub const STUCK_MAX_US: u64 = 15_000_000;
+/// The longest time between two looks that still tell something together; it is looked once a
+/// second.
+const LOOK_MAX_US: u64 = 3_000_000;
 /// How old what the server says of itself may be; it says it every two seconds.
 const BEAT_MAX_US: u64 = 10_000_000;
 
@@ -50,6 +53,7 @@ pub struct Watchdog {
     inflight: File,
     /// Requests ended when that was last seen to change, and when that was.
     progress: (u64, u64),
+    looked_us: u64,
 }
 
 impl Watchdog {
@@ -57,7 +61,8 @@ impl Watchdog {
     pub fn new(root: &Path, id: u32) -> io::Result<Self> {
         let dir = root.join(PathBuf::from(format!("sys/block/ublkb{id}")));
         let (stat, inflight) = (File::open(dir.join("stat"))?, File::open(dir.join("inflight"))?);
-        let mut watchdog = Self { stat, inflight, progress: (0, clock_us()) };
+        let mut watchdog =
+            Self { stat, inflight, progress: (0, clock_us()), looked_us: clock_us() };
         watchdog.look(clock_us());
         Ok(watchdog)
     }
@@ -76,6 +81,11 @@ impl Watchdog {
     /// Whether the server has stopped serving. Once it says so it begins anew.
     pub fn is_stuck(&mut self, page: &ControlPage) -> bool {
         let now = clock_us();
+        if now.saturating_sub(self.looked_us) > LOOK_MAX_US {
+            // What happened meanwhile is not known.
+            self.progress.1 = now;
+        }
+        self.looked_us = now;
         let waited = self.look(now);
         let (beat, excused) = page.last_beat();
         let heard = now.saturating_sub(beat) < BEAT_MAX_US;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Lines that can be on their way, and words of one: a sequence number, its length, its bytes.
 const LINES: usize = 32;
-const LINE_WORDS: usize = 64;
+const LINE_WORDS: usize = 128;
 const TEXT_BYTES: usize = (LINE_WORDS - 2) * 8;
 /// Words in all; the first counts the lines that were ever begun, the second those fetched.
 pub const WORDS: usize = 2 + LINES * LINE_WORDS;
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(whispers.fetch(), None);
         whispers.leave("one");
         whispers.leave("");
-        whispers.leave(&"x".repeat(1000));
+        whispers.leave(&"x".repeat(2000));
         assert_eq!(whispers.fetch().as_deref(), Some("one"));
         assert_eq!(whispers.fetch().as_deref(), Some(""));
         assert_eq!(whispers.fetch().map(|line| line.len()), Some(TEXT_BYTES));

@@ -7,6 +7,7 @@
 use crate::limits::{
     CLASS_STEP_BYTES, HUGE_BYTES, OBJECT_BYTES_MIN, OBJECT_HEADER_BYTES, SLAB_BYTES,
 };
+use crate::sys::map::checksum;
 use crate::units::{Location, PAGE_SIZE};
 
 /// The next class at or above `bytes`.
@@ -50,6 +51,13 @@ const fn fits() -> [u8; PAGE_SIZE / Location::UNIT + 1] {
 /// How many classes there are.
 pub(super) const CLASSES: usize = count();
 const SIZES: [u16; CLASSES] = sizes();
+/// A number that differs between programs that divide slabs in different ways: one cannot go on
+/// with the other's.
+pub fn division() -> u64 {
+    let others = [OBJECT_HEADER_BYTES, Location::UNIT, HUGE_BYTES].map(|bytes| bytes as u64);
+    checksum(SIZES.into_iter().map(u64::from).chain(others))
+}
+
 /// Class by size in units, rounded up.
 const FITS: [u8; PAGE_SIZE / Location::UNIT + 1] = fits();
 /// Most objects in a slab.

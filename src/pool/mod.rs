@@ -27,6 +27,7 @@ mod rebuild;
 mod slab_map;
 mod slabs;
 
+pub use class::division;
 pub use compact::Emptying;
 pub use rebuild::{Follower, Refused};
 pub use slabs::PoolUsage;

@@ -248,8 +248,8 @@ impl Recovery {
         if self.disputed.iter().all(|&word| word == 0) {
             return;
         }
-        for index in 0..self.store.slots() as u32 {
-            let slot = SlotIndex(index);
+        for index in 0..self.store.slots() {
+            let slot = SlotIndex(index as u32);
             let Entry::Staged { at } = self.store.table.peek(slot) else { continue };
             let word = self.disputed.get(at.0 as usize / 64).copied().unwrap_or(0);
             if word >> (at.0 % 64) & 1 == 1 {

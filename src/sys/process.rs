@@ -67,7 +67,8 @@ pub enum Ended {
 }
 
 impl Process {
-    /// Holds the process of this identity; none if it has ended.
+    /// Holds the process of this identity; none if it has ended. An error if that cannot be told:
+    /// nobody may be thought dead because /proc could not be read.
     pub fn open(identity: Identity) -> io::Result<Option<Self>> {
         let Some(pid) = i32::try_from(identity.pid).ok().and_then(Pid::from_raw) else {
             return Ok(None);
@@ -77,10 +78,13 @@ impl Process {
             Err(rustix::io::Errno::SRCH) => return Ok(None),
             Err(e) => return Err(e.into()),
         };
-        // Looked at after it is held: what has this id now keeps it.
-        let same = began(identity.pid).is_ok_and(|began| began == identity.began);
         let process = Self { fd };
-        Ok(Some(process).filter(|process| same && !process.has_ended()))
+        // Looked at after it is held: what has this id now keeps it.
+        let began = began(identity.pid);
+        if process.has_ended() {
+            return Ok(None);
+        }
+        Ok((began? == identity.began).then_some(process))
     }
 
     /// Whether all of it has ended; nothing of it is in use any more. Does not wait.
@@ -120,6 +124,13 @@ impl Process {
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// Ends this process at once, as somebody else's SIGKILL would.
+pub fn die() -> ! {
+    loop {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
     }
 }
 

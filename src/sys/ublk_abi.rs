@@ -208,6 +208,8 @@ pub struct DevInfo {
 impl DevInfo {
     /// Size of the structure.
     pub const BYTES: usize = 64;
+    /// State of a device without a disk (UBLK_S_DEV_DEAD).
+    pub const DEAD: u16 = 0;
 
     /// The structure as the driver reads it.
     pub fn pack(&self) -> [u8; Self::BYTES] {

@@ -46,6 +46,12 @@ within() {
 # Kernel lines that match REGEX are this scenario's own doing.
 allow_dmesg() { echo "$1" >>/run/dmesg.allowed; }
 
+# allow_no_swap_table: Linux 7 wants a page for a table before it swaps to a cluster, says so when there is none, and
+# takes another page to swap or waits (swap_cluster_alloc_table, mm/swapfile.c). Nothing to do with who serves the device.
+allow_no_swap_table() {
+    allow_dmesg 'page allocation failure: order:0, mode:0x[0-9a-f]*\(GFP_KERNEL\|__GFP_HIGH\|__GFP_ZERO\|__GFP_COMP\|__GFP_NOMEMALLOC\)'
+}
+
 milliseconds() { local now; read -r now _ </proc/uptime; echo $((10#${now/./} * 10)); }
 
 running() { kill -0 "$1" 2>/dev/null; }

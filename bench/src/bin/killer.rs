@@ -107,7 +107,8 @@ impl Killer {
             let (holder, stage) = (self.page.holder(ticket), self.page.stage(ticket));
             eprintln!("killer: ticket {ticket} process {} {stage:?}", holder.pid);
         }
-        for order in ["l", "w", "m"] {
+        // 9: whatever the console shows otherwise.
+        for order in ["9", "l", "t", "m"] {
             let _ = std::fs::write("/proc/sysrq-trigger", order);
         }
     }

@@ -69,14 +69,14 @@ pub fn remark(store: &Store, seen: (Entry, Touch), slot: u32, mark: Mark) {
 /// over the table, some nanoseconds for each slot. Stops early, with what it has, when told to.
 pub fn count(store: &Store, into: &mut Histogram, stop: impl Fn() -> bool) {
     /// Slots between two looks at `stop`.
-    const STRETCH: u32 = 1 << 16;
+    const STRETCH: usize = 1 << 16;
     into.clear();
     let tick = store.tick();
-    for slot in 0..store.slots() as u32 {
+    for slot in 0..store.slots() {
         if slot.is_multiple_of(STRETCH) && stop() {
             return;
         }
-        let slot = SlotIndex(slot);
+        let slot = SlotIndex(slot as u32);
         let (entry, touch) = store.glance(slot);
         if entry == Entry::Empty {
             continue;

@@ -21,8 +21,7 @@ use crate::sys::guard;
 use crate::sys::spill_ring::SpillRing;
 use crate::units::SlotIndex;
 use hand::{Found, Hand};
-use outlook::Outlook;
-use std::path::Path;
+pub use outlook::Outlook;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -103,8 +102,6 @@ pub struct Mover<'a> {
     pub all: &'a Stats,
     /// Its own.
     pub stats: &'a QueueStats,
-    /// Where /proc is.
-    pub root: &'a Path,
 }
 
 /// What it keeps from step to step.
@@ -127,11 +124,12 @@ impl<'a> Mover<'a> {
     pub fn run(
         self,
         settings: Settings,
+        outlook: Outlook,
         writer: Option<SpillWriter<SpillRing>>,
         ready: SyncSender<Readiness>,
     ) {
         self.movement.thread.get_or_init(thread::current);
-        let mut work = self.begin(settings, writer);
+        let mut work = self.begin(settings, outlook, writer);
         // The starting thread waits for exactly one message from each thread.
         let _ = ready.send(Ok(ThreadState::read()));
         drop(ready);
@@ -143,13 +141,18 @@ impl<'a> Mover<'a> {
         }
     }
 
-    fn begin(&self, settings: Settings, writer: Option<SpillWriter<SpillRing>>) -> Work<'a> {
+    fn begin(
+        &self,
+        settings: Settings,
+        outlook: Outlook,
+        writer: Option<SpillWriter<SpillRing>>,
+    ) -> Work<'a> {
         let shared = self.growth.spilling.as_ref().zip(writer);
         let writeback = shared.map(|(s, writer)| Writeback::new(s, self.store, self.stats, writer));
         writeback.iter().for_each(Writeback::attach);
         Work {
             policy: Policy::new(settings).expect("settings were checked at start"),
-            outlook: Outlook::new(self.root),
+            outlook,
             hand: Hand::default(),
             writeback,
             trainer: Trainer::new(),

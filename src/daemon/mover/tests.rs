@@ -71,8 +71,9 @@ fn with(
     let (movement, all) = (Movement::default(), Stats::new(1, 0));
     let root = tempfile::tempdir().expect("directory");
     let (movement, all, stats, root) = (&movement, &all, all.mover(), root.path());
-    let mover = Mover { store, growth, movement, all, stats, root };
-    let mut work = mover.begin(Settings::named(policy).expect("a preset"), writer);
+    let mover = Mover { store, growth, movement, all, stats };
+    let mut work =
+        mover.begin(Settings::named(policy).expect("a preset"), Outlook::new(root), writer);
     test(&mover, &mut work);
 }
 

@@ -13,7 +13,7 @@ ROUNDS=${ROUNDS:-15}
 IDLE_SECONDS=10
 COMMON="--size 1G --queues 2 --depth 64"
 
-declare -A DEVICE PID
+declare -A DEVICE PID SERVER
 for target in null lz4; do
     # shellcheck disable=SC2086 # words on purpose
     case $target in
@@ -21,6 +21,8 @@ for target in null lz4; do
     lz4) start_uswap --name lz4 --pool 640M $COMMON ;;
     esac
     DEVICE[$target]=$DEV PID[$target]=$USWAP_PID
+    # The null target's is alone; the other's has a parent.
+    SERVER[$target]=$(uswap status $target --json | jq -r ".processes.server_pid // $USWAP_PID")
 done
 of() { uswap status lz4 --json | jq -r "$1"; }
 drained() { [ "$(of .pages.staged)" = 0 ]; }
@@ -53,11 +55,11 @@ switches() {
 expect_idle() {
     local target before after waits
     sleep 0.5
-    for target in null lz4; do switches "${PID[$target]}"; done >/tmp/before
+    for target in null lz4; do switches "${SERVER[$target]}"; done >/tmp/before
     [ "$(wc -l </tmp/before)" = 4 ] || die "wanted 2 queue threads of each server: $(cat /tmp/before)"
     waits=$(of .counters.waits)
     sleep $IDLE_SECONDS
-    for target in null lz4; do switches "${PID[$target]}"; done >/tmp/after
+    for target in null lz4; do switches "${SERVER[$target]}"; done >/tmp/after
     before=$(awk '{ n += $2 } END { print n }' /tmp/before)
     after=$(awk '{ n += $2 } END { print n }' /tmp/after)
     echo "RESULT idle $1: $((after - before)) wake-ups of 4 queue threads in $IDLE_SECONDS s"

@@ -8,6 +8,7 @@
 # awake: yes
 # disk: pages
 . /vm/lib.sh
+allow_no_swap_table
 
 # The machine has 700 MiB, the kernel and this system included.
 HOG_MIB=700

@@ -68,8 +68,8 @@ for signal in TERM INT; do
 done
 
 say "clean stop"
-expect swapoff swapoff "$DEV"
 expect_safe
+expect swapoff swapoff "$DEV"
 # A service told to stop while in use may end by itself now; both are its right, but it must end clean.
 if running "$USWAP_PID"; then stop_uswap; else wait "$USWAP_PID"; expect_nothing_left; fi
 

@@ -8,6 +8,7 @@
 # awake: yes
 # disk: pages
 . /vm/lib.sh
+allow_no_swap_table
 
 # Arguments of tests/vm/boot, for shorter runs: how many upgrades, and MiB to hold.
 HOG_MIB=${2:-700}

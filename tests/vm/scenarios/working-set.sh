@@ -78,5 +78,4 @@ within 120 gave_back || { uswap status; die "more than a tenth above what it hel
 echo "   $(($(settled) >> 20)) MiB counted, $(($(status .memory.resident_bytes) >> 20)) MiB resident; $(status .spill.pages) pages in the spill"
 expect swapoff swapoff "$DEV"
 stop_uswap
-# A table for the slots of a cluster (7.3: mm/swapfile.c, swap_cluster_alloc_table); reclaim goes on without it.
-allow_dmesg 'kswapd0: page allocation failure: order:0, mode:0x[0-9a-f]*\(GFP_KERNEL\|__GFP_HIGH\|__GFP_ZERO\|__GFP_COMP\|__GFP_NOMEMALLOC\)'
+allow_no_swap_table

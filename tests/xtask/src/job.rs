@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Programs of this workspace that scenarios may name in `# requires:`.
-const OWN_PROGRAMS: [&str; 5] = ["uswap", "hog", "capture", "swapbench", "opcount"];
+const OWN_PROGRAMS: [&str; 6] = ["uswap", "hog", "killer", "capture", "swapbench", "opcount"];
 /// `boot` ends with it where something is missing on this machine (see its head).
 const CANNOT_RUN: i32 = 77;
 
