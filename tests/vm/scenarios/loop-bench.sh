@@ -11,8 +11,9 @@
 
 # bench [ROUNDS] [SECONDS] [MODES]. All devices lead to one fully written file on ext4 on a disk in memory. The kernel's
 # loop device is there twice, with and without direct I/O to the file. In each round the three take turns, so that
-# what else the machine does hits them alike; each ratio is of neighbours in a round, and the median counts.
-ROUNDS=${1:-3} RUNTIME=${2:-2} MODES=${3:-zero copy user}
+# what else the machine does hits them alike; each ratio is of neighbours in a round, and the median counts. The null
+# target moves no data at all: it is the most that any target of ublk can reach here.
+ROUNDS=${1:-3} RUNTIME=${2:-2} MODES=${3:-zero copy user null}
 PATTERNS='randwrite randread randrw'
 rmmod brd 2>/dev/null
 modprobe brd rd_nr=1 rd_size=$((400 << 10)) || die "no disk in memory"
@@ -35,7 +36,10 @@ median() { sort -g | awk '{ n[NR] = $1 } END { print NR % 2 ? n[(NR + 1) / 2] : 
 column() { awk -v n="$1" '{ print $n }' "$2"; }
 
 for mode in $MODES; do
-    start_uswap --name bench --target loop --spill /mnt/file --copy "$mode"
+    case $mode in
+    null) start_uswap --name bench --target null --size 256M ;;
+    *) start_uswap --name bench --target loop --spill /mnt/file --copy "$mode" ;;
+    esac
     for round in $(seq "$ROUNDS"); do
         for pattern in $PATTERNS; do
             ours=$(iops "$DEV" "$pattern") direct=$(iops "$DIRECT" "$pattern") buffered=$(iops "$BUFFERED" "$pattern")
