@@ -1,5 +1,6 @@
 //! Sealing: nobody reads pages off the disk, and nothing that comes back from it is believed.
 
+use crate::chaos::note_seal;
 use crate::units::{Location, SlotIndex};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::fmt;
@@ -92,6 +93,7 @@ impl Seal {
 
     #[inline]
     pub(super) fn seal_with(&self, place: Place, about: &[u8], data: &[u8], sealed: &mut [u8]) {
+        note_seal(place.sequence, place.unit);
         let (text, tag) = sealed.split_at_mut(data.len());
         text.copy_from_slice(data);
         let made = self.key.seal_in_place_separate_tag(nonce(place), Aad::from(about), text);

@@ -207,12 +207,46 @@ fn the_victim_is_old_and_empty_and_never_one_that_is_nearly_full() {
     assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(3), "older, not much fuller");
     free_eighths(12, 7);
     assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(12), "nearly empty");
+    layout.cleaning(12);
     layout.leaving(12);
+    layout.cleaning(3);
     layout.damaged(3);
     assert_eq!(layout.victim(&segments).map(|v| (v.segment, v.sequence)), Some((18, 19)));
     layout.stays(12);
     layout.stays(3);
     assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(12), "damaged stays damaged");
+    layout.cleaning(12);
+    assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(18), "one cleaning is enough");
+    // A draft fails before the rest has been looked at.
+    layout.stays(12);
+    layout.leaving(12);
+    assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(12), "not stranded");
+}
+
+#[test]
+fn a_segment_that_empties_while_it_is_cleaned_is_free_once_and_afterwards() {
+    let filled = filled(&[500]);
+    let Filled { segments, objects, .. } = &filled;
+    for damaged in [false, true] {
+        let mut layout = Layout::new(segments);
+        layout.trust();
+        let victim = layout.victim(segments).expect("nearly empty");
+        layout.cleaning(victim.segment);
+        // Few are free, so that others are looked for.
+        let mut taken: Vec<_> = std::iter::from_fn(|| layout.take(segments, true)).collect();
+        segments.dead(objects[0].0, objects[0].1.len);
+        assert_eq!(layout.take(segments, true), None, "its objects are still being looked at");
+        match damaged {
+            true => layout.damaged(victim.segment),
+            false => layout.leaving(victim.segment),
+        }
+        assert_eq!((layout.free(), taken.len()), (0, 63));
+        taken.extend(layout.take(segments, true));
+        assert_eq!(taken.last().map(|last| last.0), Some(victim.segment));
+        assert_eq!(layout.take(segments, true), None, "once");
+        layout.check();
+        segments.fill(victim.segment, Summary { unit: objects[0].1.units(), objects: 1 });
+    }
 }
 
 #[test]

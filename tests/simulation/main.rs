@@ -12,7 +12,9 @@
 //! (tests/model.rs, loom in src/table/slot.rs) and the policy's choices.
 //!
 //! Found by it so far: the age of a segment to clean was computed from a number that no writer had
-//! ever given out, and underflowed, when the file of segments was damaged (`hostile`).
+//! ever given out, and underflowed, when the file of segments was damaged (`hostile`). Found by
+//! reading, and by it since it was taught to: a successor that wrote to the spill without its lock,
+//! and a segment that became free while it was cleaned (`scripts`).
 
 mod disk;
 mod hostile;
@@ -21,6 +23,7 @@ mod memory;
 mod model;
 mod mutations;
 mod random;
+mod scripts;
 mod step;
 
 use machine::{Machine, Tally};

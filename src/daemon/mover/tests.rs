@@ -48,7 +48,16 @@ fn with_spill(
     policy: &str,
     test: impl for<'a> FnOnce(&Mover<'a>, &mut Work<'a>, &File),
 ) {
-    let disk = file(SEGMENTS * SEGMENT_BYTES);
+    with_spill_in(file(SEGMENTS * SEGMENT_BYTES), pool, policy, test);
+}
+
+/// The same with a spill that is this file.
+fn with_spill_in(
+    disk: File,
+    pool: usize,
+    policy: &str,
+    test: impl for<'a> FnOnce(&Mover<'a>, &mut Work<'a>, &File),
+) {
     let segments = Segments::new((SEGMENTS * SEGMENT_BYTES) as u64);
     let store = store(pool).with_spill(Spill { seal: Seal::new(&[7; KEY_BYTES]), segments });
     let buffers = SpillWriter::<SpillRing>::BUFFERS;
@@ -133,6 +142,31 @@ fn pages_go_to_the_spill_when_room_is_low_and_come_back_after_two_reads() {
         assert_eq!(mover.stats.slots_spilled.get(), spilled - 100);
         expect_all(mover, disk, SLOTS);
         mover.store.check().expect("all agrees");
+    });
+}
+
+#[test]
+fn a_successor_spills_nothing_before_it_has_the_lock_and_takes_that_at_once() {
+    use crate::sys::spill;
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("spill");
+    std::fs::write(&path, vec![0; SEGMENTS * SEGMENT_BYTES]).expect("room");
+    let dead = spill::Spill::open(&path).expect("nobody has it");
+    let own = spill::Spill::open_beside(&path).expect("there");
+    with_spill_in(own.file, 4 << 20, "balanced", |mover, work, disk| {
+        let mut stream = Stream::new();
+        let mut write =
+            |slot| mover.store.write(SlotIndex(slot), &page(slot), &mut stream, mover.stats);
+        let full = (0..SLOTS).find(|&slot| write(slot).is_err()).expect("a small pool");
+        steps(mover, work, 3, 1);
+        assert_eq!(mover.stats.spill_write_bytes.get(), 0, "its transfers may be under way");
+        drop(dead);
+        work.writeback.as_mut().expect("made with one").look(&writeback::Totals::default());
+        let other = spill::Spill::open(&path).expect_err("another service");
+        assert_eq!(other.kind(), std::io::ErrorKind::ResourceBusy);
+        steps(mover, work, 3, 1);
+        assert!(mover.stats.spilled_pages.get() > 0 && write(full).is_ok());
+        expect_all(mover, disk, full + 1);
     });
 }
 
