@@ -247,8 +247,8 @@ impl SpillWatch {
                     .to_owned(),
             ),
             Health::Locked => Some(
-                "spilling waits: a dead server's last writes have not ended, or another process has \
-                 locked the spill; pages stay in RAM; see the kernel log (dmesg) and `lslocks`"
+                "spilling waits: a dead server's last writes have not ended, or another process \
+                 has locked the spill; pages stay in RAM; see the kernel log (dmesg) and `lslocks`"
                     .to_owned(),
             ),
         }

@@ -52,8 +52,8 @@ pub(super) const fn sealed_units(len: usize) -> u32 {
     (len + TAG_BYTES).div_ceil(Location::UNIT) as u32
 }
 
-/// The key, and what is done with it. Sealing and opening neither allocate nor block; a quarter of a
-/// microsecond for 1 KiB on a CPU with wide AES instructions.
+/// The key, and what is done with it. Sealing and opening neither allocate nor block; a quarter of
+/// a microsecond for 1 KiB on a CPU with wide AES instructions.
 ///
 /// Not wiped when dropped: it is dropped when the process ends, and the kernel gives nobody pages
 /// that it has not cleared.
