@@ -54,11 +54,9 @@ bugs! {
     SlabClassUnwritten,
     /// The number of a segment's next write is not written down.
     SequenceReused,
-    /// A segment that a dead server was writing is used at once.
-    DoubtsIgnored,
     /// Slabs whose memory is gone stay marked as there.
     AbsentUnwritten,
-    /// A successor writes to the spill without its lock if nothing was under way when it began.
+    /// A server writes to the spill without its lock.
     LockNotTaken,
     /// A segment that empties while it is cleaned is free before its cleaning ends.
     VictimFreed,

@@ -40,9 +40,6 @@ enum State {
     Leaving,
     /// Something in it cannot be read: of no use until no slot names anything in it.
     Damaged,
-    /// A server that died was writing it, and the transfer may still be under way: what is written
-    /// there now could be overwritten.
-    Doubtful,
 }
 
 /// Where a segment's summary is.
@@ -62,13 +59,12 @@ struct Info {
 }
 
 impl Info {
-    /// What is written down about a segment.
+    /// What is written down about a segment. One that a dead server was writing is free: whoever
+    /// takes it has waited for that write, because he has the disk's lock.
     fn of(segments: &Segments, index: usize) -> Self {
-        let begun = segments.sequence(index) > 0;
         let summary = segments.summary(index);
         let state = match summary {
             Some(_) if segments.live_units(index) > 0 => State::Full,
-            None if begun && !planted(Bug::DoubtsIgnored) => State::Doubtful,
             _ => State::Free,
         };
         let Summary { unit, objects } = summary.unwrap_or(Summary { unit: 0, objects: 0 });
@@ -122,22 +118,6 @@ impl Layout {
         info.state = state;
     }
 
-    /// Whether segments lie idle because a server before this one may still be writing there.
-    /// O(segments).
-    pub fn has_doubts(&self) -> bool {
-        self.infos.iter().any(|info| info.state == State::Doubtful)
-    }
-
-    /// No server before this one is still writing, for sure: segments that lay idle because of that
-    /// are free.
-    pub fn trust(&mut self) {
-        for index in 0..self.infos.len() {
-            if self.infos[index].state == State::Doubtful {
-                self.set(index, State::Free);
-            }
-        }
-    }
-
     /// Panics unless as many segments are free as are counted so. For tests.
     pub fn check(&self) {
         assert_eq!(self.free, count_free(&self.infos), "segments counted free, and free ones");
@@ -183,7 +163,7 @@ impl Layout {
         for index in 0..self.infos.len() {
             let idle = match self.infos[index].state {
                 State::Full | State::Leaving | State::Damaged => true,
-                State::Free | State::Writing | State::Doubtful => false,
+                State::Free | State::Writing => false,
                 // Its cleaning says what it is when it ends.
                 State::Cleaning { .. } => planted(Bug::VictimFreed),
             };
