@@ -54,23 +54,34 @@ bugs! {
     SlabClassUnwritten,
     /// The number of a segment's next write is not written down.
     SequenceReused,
-    /// A segment that a dead server was writing is used at once.
-    DoubtsIgnored,
     /// Slabs whose memory is gone stay marked as there.
     AbsentUnwritten,
+    /// A server writes to the spill without its lock.
+    LockNotTaken,
+    /// A segment that empties while it is cleaned is free before its cleaning ends.
+    VictimFreed,
+    /// A segment is marked as written after slots name what is in it.
+    FillAfterPublish,
+    /// A staged page's buffer is somebody else's before the slot names its object.
+    BufferFreedEarly,
+    /// A dictionary is withdrawn while objects made with it are counted.
+    DictionaryWithdrawn,
 }
 
 #[cfg(any(test, feature = "simulation"))]
 pub use armed::{
-    Crash, arm, be_alone, crash_point, is_alone, is_crashing, plant, planted, recovered,
+    Crash, arm, be_alone, crash_point, ignore_seals, is_alone, is_crashing, note_seal, plant,
+    planted, recovered, watch_seals,
 };
 
 #[cfg(any(test, feature = "simulation"))]
 mod armed {
     use crate::chaos::Bug;
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
+    use std::collections::BTreeSet;
 
     thread_local! {
+        static SEALED: RefCell<Option<BTreeSet<(u64, u32)>>> = const { RefCell::new(None) };
         static LEFT: Cell<u64> = const { Cell::new(0) };
         static CRASHING: Cell<bool> = const { Cell::new(false) };
         static ALONE: Cell<bool> = const { Cell::new(false) };
@@ -122,6 +133,24 @@ mod armed {
         ALONE.get()
     }
 
+    /// From here on this thread seals everything with one new key.
+    pub fn watch_seals() {
+        SEALED.set(Some(BTreeSet::new()));
+    }
+
+    /// From here on nobody looks what is sealed as what.
+    pub fn ignore_seals() {
+        SEALED.set(None);
+    }
+
+    /// Something is sealed at this place. Panics if that was done before: no nonce is used twice.
+    pub fn note_seal(sequence: u64, unit: u32) {
+        let new = SEALED.with_borrow_mut(|sealed| {
+            sealed.as_mut().is_none_or(|sealed| sealed.insert((sequence, unit)))
+        });
+        assert!(new, "unit {unit} of write {sequence} is sealed twice");
+    }
+
     /// Switches a bug on, or all off.
     pub fn plant(bug: Option<Bug>) {
         PLANTED.set(bug);
@@ -152,6 +181,11 @@ pub const fn is_crashing() -> bool {
 pub const fn is_alone() -> bool {
     false
 }
+
+/// Something is sealed at this place.
+#[cfg(not(any(test, feature = "simulation")))]
+#[inline(always)]
+pub const fn note_seal(_: u64, _: u32) {}
 
 /// Whether a bug is on.
 #[cfg(not(any(test, feature = "simulation")))]

@@ -10,7 +10,7 @@ use std::path::Path;
 /// Levels of the pool's room, as in `Room::level`.
 const LEVELS: [&str; 4] = ["plenty", "low", "min", "full"];
 /// States of a spill, as in `Health::name`.
-const SPILL_HEALTH: [&str; 4] = ["good", "full", "failing", "broken"];
+const SPILL_HEALTH: [&str; 6] = ["good", "full", "failing", "broken", "spent", "locked"];
 /// The machine's memory, as in the policy's `Pressure::name`.
 const PRESSURES: [&str; 3] = ["calm", "tight", "critical"];
 

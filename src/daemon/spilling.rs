@@ -30,6 +30,8 @@ pub enum Health {
     Broken(i32),
     /// Room is needed, and the day's write budget is spent.
     Spent,
+    /// Another process has the spill's lock: nothing is written.
+    Locked,
 }
 
 impl Health {
@@ -41,6 +43,7 @@ impl Health {
             Self::Failing(_) => "failing",
             Self::Broken(_) => "broken",
             Self::Spent => "spent",
+            Self::Locked => "locked",
         }
     }
 }
@@ -132,7 +135,8 @@ impl Spilling {
             1 => Health::Full,
             2 => Health::Failing(errno),
             3 => Health::Broken(errno),
-            _ => Health::Spent,
+            4 => Health::Spent,
+            _ => Health::Locked,
         }
     }
 
@@ -189,6 +193,7 @@ impl Spilling {
             Health::Failing(errno) => (2, errno),
             Health::Broken(errno) => (3, errno),
             Health::Spent => (4, 0),
+            Health::Locked => (5, 0),
         };
         self.errno.store(errno, Ordering::Relaxed);
         self.health.store(code, Ordering::Relaxed);
@@ -241,6 +246,11 @@ impl SpillWatch {
                  spill.gib_per_day of the policy if the disk may be written more"
                     .to_owned(),
             ),
+            Health::Locked => Some(
+                "spilling waits: a dead server's last writes have not ended, or another process \
+                 has locked the spill; pages stay in RAM; see the kernel log (dmesg) and `lslocks`"
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -270,7 +280,8 @@ mod tests {
         assert!(spilling.may_help(STUCK_MAX), "something does");
         assert!(!spilling.may_help(WAIT_MAX), "but nobody waits for ever");
         assert_eq!((spilling.take_refused(), spilling.take_refused()), (4, 0));
-        for health in [Health::Full, Health::Failing(5), Health::Broken(5), Health::Spent] {
+        let failing = [Health::Failing(5), Health::Broken(5)];
+        for health in [Health::Full, Health::Spent, Health::Locked].into_iter().chain(failing) {
             spilling.set_health(health);
             assert_eq!(spilling.health(), health);
             assert!(!spilling.may_help(Duration::ZERO), "{health:?}");

@@ -14,13 +14,14 @@
 //! Order of a hand-over: the slots name the pages first, then the pages join the backlog, so that
 //! whoever takes them from it finds them named or overwritten, never not yet named.
 
+use crate::chaos::{Bug, planted};
 use crate::codec::Stream;
 use crate::error::IoError;
 use crate::limits::{REQUEST_PAGES_MAX, STAGE_COPY_PAGES_MAX};
 use crate::stats::QueueStats;
 use crate::store::Store;
 use crate::sys::buffers::{BufferArea, IoBuf, Search};
-use crate::units::{BufferPage, PAGE_SIZE, SlotIndex};
+use crate::units::{BufferPage, PAGE_SIZE, Page, SlotIndex};
 use crossbeam::queue::ArrayQueue;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -41,6 +42,14 @@ struct Piece {
     pages: IoBuf,
     first: SlotIndex,
     since: Instant,
+}
+
+impl Piece {
+    /// A page of it, whose place somebody else uses from now on.
+    fn lose(&mut self, index: u32) -> Option<Page> {
+        let page = self.pages.as_chunks_mut::<PAGE_SIZE>().0.get_mut(index as usize)?;
+        Some(std::mem::replace(page, [0xdd; PAGE_SIZE]))
+    }
 }
 
 /// A piece that a thread works on.
@@ -163,12 +172,13 @@ impl Staging {
         if hand.piece.is_none() {
             *hand = Hand { piece: self.backlog.pop(), next: 0 };
         }
-        let Some(piece) = &hand.piece else { return Ok(false) };
+        let Some(piece) = &mut hand.piece else { return Ok(false) };
         let index = hand.next;
+        let lost = planted(Bug::BufferFreedEarly).then(|| piece.lose(index)).flatten();
         if let Some(page) = piece.pages.as_chunks::<PAGE_SIZE>().0.get(index as usize) {
             let slot = SlotIndex(piece.first.0 + index);
             let at = BufferPage(piece.pages.first_page().0 + index);
-            store.settle(slot, at, page, stream, stats)?;
+            store.settle(slot, at, lost.as_ref().unwrap_or(page), stream, stats)?;
             let lag = piece.since.elapsed();
             stats.times.compress_lag.record(lag.as_nanos() as u64, 1);
             self.waiting.fetch_sub(1, Ordering::Relaxed);

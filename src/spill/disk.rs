@@ -39,10 +39,9 @@ pub trait Disk {
     /// `None` when none has ended for a second or so, and when none is under way.
     fn end(&mut self, wait: bool) -> Option<Ended>;
 
-    /// Whether transfers of a server before this one have surely ended. Does not wait.
-    fn is_ours(&mut self) -> bool {
-        true
-    }
+    /// Takes the lock that whoever writes there holds until the last of its transfers has ended,
+    /// whether it lives that long or not. False as long as somebody else has it. Does not wait.
+    fn take_lock(&mut self) -> bool;
 }
 
 const _: () = assert!(SPILL_DRAFTS < TRANSFERS, "the drafts, and a segment being read");
@@ -57,7 +56,7 @@ impl Disk for SpillRing {
         Some(Ended { token: Token(number), buffer, result })
     }
 
-    fn is_ours(&mut self) -> bool {
-        Self::is_ours(self)
+    fn take_lock(&mut self) -> bool {
+        Self::take_lock(self)
     }
 }

@@ -31,13 +31,15 @@ enum State {
     Writing,
     /// Written; slots may name what is in it.
     Full,
+    /// Being cleaned: not free, whatever is left in it, before its objects have been looked at.
+    Cleaning {
+        /// Something of it did not get away.
+        stays: bool,
+    },
     /// Cleaned: what is left in it is about to move.
     Leaving,
     /// Something in it cannot be read: of no use until no slot names anything in it.
     Damaged,
-    /// A server that died was writing it, and the transfer may still be under way: what is written
-    /// there now could be overwritten.
-    Doubtful,
 }
 
 /// Where a segment's summary is.
@@ -57,18 +59,21 @@ struct Info {
 }
 
 impl Info {
-    /// What is written down about a segment.
+    /// What is written down about a segment. One that a dead server was writing is free: whoever
+    /// takes it has waited for that write, because he has the disk's lock.
     fn of(segments: &Segments, index: usize) -> Self {
-        let begun = segments.sequence(index) > 0;
         let summary = segments.summary(index);
         let state = match summary {
             Some(_) if segments.live_units(index) > 0 => State::Full,
-            None if begun && !planted(Bug::DoubtsIgnored) => State::Doubtful,
             _ => State::Free,
         };
         let Summary { unit, objects } = summary.unwrap_or(Summary { unit: 0, objects: 0 });
         Self { state, summary_unit: unit as u16, objects: objects as u16 }
     }
+}
+
+fn count_free(infos: &[Info]) -> usize {
+    infos.iter().filter(|info| info.state == State::Free).count()
 }
 
 /// A segment to clean.
@@ -86,9 +91,8 @@ pub struct Victim {
 #[derive(Debug)]
 pub struct Layout {
     infos: Box<[Info]>,
-    /// Segments known to be free.
+    /// Segments in the state free; [`Layout::set`] keeps it right.
     free: usize,
-    doubtful: usize,
     /// The segment that was taken last.
     cursor: usize,
     next_sequence: u64,
@@ -100,26 +104,23 @@ impl Layout {
     pub fn new(segments: &Segments) -> Self {
         let count = segments.count();
         let infos: Box<[Info]> = (0..count).map(|index| Info::of(segments, index)).collect();
-        let is = |state| infos.iter().filter(|info| info.state == state).count();
-        let (free, doubtful) = (is(State::Free), is(State::Doubtful));
+        let free = count_free(&infos);
         let latest = (0..count).max_by_key(|&index| segments.sequence(index));
         let latest = latest.filter(|&index| segments.sequence(index) > 0);
         let cursor = latest.unwrap_or(count.saturating_sub(1));
-        Self { infos, free, doubtful, cursor, next_sequence: segments.next_sequence() }
+        Self { infos, free, cursor, next_sequence: segments.next_sequence() }
     }
 
-    /// Whether segments lie idle because a server before this one may still be writing there.
-    pub const fn has_doubts(&self) -> bool {
-        self.doubtful > 0
+    fn set(&mut self, index: usize, state: State) {
+        let info = &mut self.infos[index];
+        self.free -= usize::from(info.state == State::Free);
+        self.free += usize::from(state == State::Free);
+        info.state = state;
     }
 
-    /// It is not, for sure: those segments are free.
-    pub fn trust(&mut self) {
-        for info in self.infos.iter_mut().filter(|info| info.state == State::Doubtful) {
-            info.state = State::Free;
-            self.free += 1;
-        }
-        self.doubtful = 0;
+    /// Panics unless as many segments are free as are counted so. For tests.
+    pub fn check(&self) {
+        assert_eq!(self.free, count_free(&self.infos), "segments counted free, and free ones");
     }
 
     /// Number of the next write. No number may ever be used twice with a key.
@@ -147,14 +148,10 @@ impl Layout {
         if self.free <= kept {
             return None;
         }
-        loop {
-            self.cursor = (self.cursor + 1) % self.infos.len();
-            if self.infos[self.cursor].state == State::Free {
-                break;
-            }
-        }
-        self.infos[self.cursor].state = State::Writing;
-        self.free -= 1;
+        let count = self.infos.len();
+        let mut circle = (1..=count).map(|step| (self.cursor + step) % count);
+        self.cursor = circle.find(|&index| self.infos[index].state == State::Free)?;
+        self.set(self.cursor, State::Writing);
         let (segment, sequence) = (self.cursor as u32, self.next_sequence);
         self.next_sequence += 1;
         segments.begin(segment, sequence);
@@ -163,11 +160,15 @@ impl Layout {
 
     /// Makes the segments free of which no slot names anything any more.
     fn find_free(&mut self, segments: &Segments) {
-        for (index, info) in self.infos.iter_mut().enumerate() {
-            let idle = !matches!(info.state, State::Free | State::Writing | State::Doubtful);
+        for index in 0..self.infos.len() {
+            let idle = match self.infos[index].state {
+                State::Full | State::Leaving | State::Damaged => true,
+                State::Free | State::Writing => false,
+                // Its cleaning says what it is when it ends.
+                State::Cleaning { .. } => planted(Bug::VictimFreed),
+            };
             if idle && segments.live_units(index) == 0 {
-                info.state = State::Free;
-                self.free += 1;
+                self.set(index, State::Free);
             }
         }
     }
@@ -176,16 +177,15 @@ impl Layout {
     pub fn written(&mut self, segments: &Segments, segment: u32, summary: Summary) {
         let Summary { unit, objects } = summary;
         segments.fill(segment, summary);
-        let summary_unit = unit as u16;
-        let objects = objects as u16;
-        self.infos[segment as usize] = Info { state: State::Full, summary_unit, objects };
+        self.set(segment as usize, State::Full);
+        let info = &mut self.infos[segment as usize];
+        (info.summary_unit, info.objects) = (unit as u16, objects as u16);
     }
 
     /// A segment could not be written; no slot names anything in it. Its turn comes again when all
     /// others have had theirs.
     pub fn dropped(&mut self, segment: u32) {
-        self.infos[segment as usize].state = State::Free;
-        self.free += 1;
+        self.set(segment as usize, State::Free);
     }
 
     /// Makes the segments free of which no slot names anything any more, if few are known to be.
@@ -212,22 +212,42 @@ impl Layout {
         Some(Victim { segment: index as u32, sequence, summary })
     }
 
-    /// Everything that slots name in a segment is on its way to another one.
-    pub fn leaving(&mut self, segment: u32) {
-        self.infos[segment as usize].state = State::Leaving;
+    /// A segment's cleaning begins. It ends with [`Layout::leaving`] or [`Layout::damaged`], and
+    /// until then the segment is neither free nor a victim, whatever becomes of its objects.
+    pub fn cleaning(&mut self, segment: u32) {
+        debug_assert_eq!(self.infos[segment as usize].state, State::Full, "a victim");
+        self.set(segment as usize, State::Cleaning { stays: false });
     }
 
-    /// It did not get there: the segment may be cleaned again.
-    pub fn stays(&mut self, segment: u32) {
-        let state = &mut self.infos[segment as usize].state;
-        if *state == State::Leaving {
-            *state = State::Full;
+    /// Everything that slots name in a segment being cleaned is on its way to another one.
+    pub fn leaving(&mut self, segment: u32) {
+        let stays = self.infos[segment as usize].state == State::Cleaning { stays: true };
+        self.end_cleaning(segment, if stays { State::Full } else { State::Leaving });
+    }
+
+    /// Something in a segment being cleaned cannot be read.
+    pub fn damaged(&mut self, segment: u32) {
+        self.end_cleaning(segment, State::Damaged);
+    }
+
+    fn end_cleaning(&mut self, segment: u32, state: State) {
+        if planted(Bug::VictimFreed) {
+            self.infos[segment as usize].state = state;
+        }
+        if matches!(self.infos[segment as usize].state, State::Cleaning { .. }) {
+            self.set(segment as usize, state);
         }
     }
 
-    /// Something in a segment cannot be read.
-    pub fn damaged(&mut self, segment: u32) {
-        self.infos[segment as usize].state = State::Damaged;
+    /// Something of a segment that is or was cleaned did not get away: it may be cleaned again.
+    pub fn stays(&mut self, segment: u32) {
+        match self.infos[segment as usize].state {
+            State::Leaving => self.set(segment as usize, State::Full),
+            State::Cleaning { .. } => {
+                self.set(segment as usize, State::Cleaning { stays: true });
+            }
+            _ => {}
+        }
     }
 
     /// How many segments hold something, or are being written.

@@ -20,9 +20,10 @@
 //!   are free. Live sizes are rebuilt from the slot table after a crash. What cannot be is in
 //!   memory that outlives the process (`segments`): the key, the number of the next write, and for
 //!   each segment the number of its write, where its summary begins and how many records it has.
-//! - *Late writes.* A server's death does not end a transfer that it began. So a segment that it
-//!   was writing is not written again before the kernel has let go of its file
-//!   ([`Disk::is_ours`]).
+//! - *Late writes.* A server's death does not end a transfer that it began. So nobody writes
+//!   without the file's lock ([`Disk::take_lock`]), which the kernel keeps for a dead server until
+//!   its last transfer has ended. A successor that wrote without it would leave nothing behind for
+//!   the next one to wait for.
 //! - *Stale readers.* A slot's entry names a place, not a write. Whoever reads a place notes the
 //!   segment's number with it, both under the slot's lock; if both are the same afterwards, the
 //!   segment was not written meanwhile, since an entry that names it keeps it from being reused.

@@ -1,5 +1,6 @@
 //! Sealing: nobody reads pages off the disk, and nothing that comes back from it is believed.
 
+use crate::chaos::note_seal;
 use crate::units::{Location, SlotIndex};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::fmt;
@@ -51,8 +52,8 @@ pub(super) const fn sealed_units(len: usize) -> u32 {
     (len + TAG_BYTES).div_ceil(Location::UNIT) as u32
 }
 
-/// The key, and what is done with it. Sealing and opening neither allocate nor block; a quarter of a
-/// microsecond for 1 KiB on a CPU with wide AES instructions.
+/// The key, and what is done with it. Sealing and opening neither allocate nor block; a quarter of
+/// a microsecond for 1 KiB on a CPU with wide AES instructions.
 ///
 /// Not wiped when dropped: it is dropped when the process ends, and the kernel gives nobody pages
 /// that it has not cleared.
@@ -92,6 +93,7 @@ impl Seal {
 
     #[inline]
     pub(super) fn seal_with(&self, place: Place, about: &[u8], data: &[u8], sealed: &mut [u8]) {
+        note_seal(place.sequence, place.unit);
         let (text, tag) = sealed.split_at_mut(data.len());
         text.copy_from_slice(data);
         let made = self.key.seal_in_place_separate_tag(nonce(place), Aad::from(about), text);

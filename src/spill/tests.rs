@@ -161,10 +161,7 @@ fn a_segment_is_free_when_no_slot_names_anything_in_it_and_not_before() {
     let filled = filled(&[500, 600]);
     // What somebody else finds: one is written, four were begun.
     let mut layout = Layout::new(&filled.segments);
-    assert!(layout.has_doubts());
-    assert_eq!((layout.free(), layout.next_sequence()), (64 - 5, 6));
-    layout.trust();
-    assert!(!layout.has_doubts());
+    assert_eq!((layout.free(), layout.next_sequence()), (64 - 1, 6));
     for _ in 0..63 - SPILL_RESERVE {
         let (segment, _) = layout.take(&filled.segments, false).expect("free");
         layout.written(&filled.segments, segment, filled.victim.summary);
@@ -207,12 +204,45 @@ fn the_victim_is_old_and_empty_and_never_one_that_is_nearly_full() {
     assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(3), "older, not much fuller");
     free_eighths(12, 7);
     assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(12), "nearly empty");
+    layout.cleaning(12);
     layout.leaving(12);
+    layout.cleaning(3);
     layout.damaged(3);
     assert_eq!(layout.victim(&segments).map(|v| (v.segment, v.sequence)), Some((18, 19)));
     layout.stays(12);
     layout.stays(3);
     assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(12), "damaged stays damaged");
+    layout.cleaning(12);
+    assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(18), "one cleaning is enough");
+    // A draft fails before the rest has been looked at.
+    layout.stays(12);
+    layout.leaving(12);
+    assert_eq!(layout.victim(&segments).map(|v| v.segment), Some(12), "not stranded");
+}
+
+#[test]
+fn a_segment_that_empties_while_it_is_cleaned_is_free_once_and_afterwards() {
+    let filled = filled(&[500]);
+    let Filled { segments, objects, .. } = &filled;
+    for damaged in [false, true] {
+        let mut layout = Layout::new(segments);
+        let victim = layout.victim(segments).expect("nearly empty");
+        layout.cleaning(victim.segment);
+        // Few are free, so that others are looked for.
+        let mut taken: Vec<_> = std::iter::from_fn(|| layout.take(segments, true)).collect();
+        segments.dead(objects[0].0, objects[0].1.len);
+        assert_eq!(layout.take(segments, true), None, "its objects are still being looked at");
+        match damaged {
+            true => layout.damaged(victim.segment),
+            false => layout.leaving(victim.segment),
+        }
+        assert_eq!((layout.free(), taken.len()), (0, 63));
+        taken.extend(layout.take(segments, true));
+        assert_eq!(taken.last().map(|last| last.0), Some(victim.segment));
+        assert_eq!(layout.take(segments, true), None, "once");
+        layout.check();
+        segments.fill(victim.segment, Summary { unit: objects[0].1.units(), objects: 1 });
+    }
 }
 
 #[test]
@@ -226,7 +256,6 @@ fn a_number_is_never_used_again_whatever_becomes_of_the_writer() {
     for damage in [None, None, Some(0), Some(u64::MAX), None, Some(3), None] {
         let segments = Segments::attach(words(), bytes);
         let mut layout = Layout::new(&segments);
-        layout.trust();
         for _ in 0..90 {
             let (segment, sequence) = layout.take(&segments, true).expect("free");
             assert!(sequence > used, "{sequence} after {used}");

@@ -11,6 +11,7 @@
 
 use super::Store;
 use super::memory::Notes;
+use crate::chaos::{Bug, planted};
 use crate::codec::Dictionary;
 use crate::stats::QueueStats;
 use crate::units::DictionaryVersion;
@@ -157,13 +158,15 @@ impl Store {
     pub fn retire_dictionaries(&self, stats: &QueueStats) -> u32 {
         let (mut retired, current) = (0, self.dictionaries.current().index());
         for (i, version) in self.dictionaries.versions.iter().enumerate() {
-            if current == Some(i) || version.objects.load(Ordering::Acquire) > 0 {
+            let counted = |version: &Version| {
+                version.objects.load(Ordering::Acquire) > 0 && !planted(Bug::DictionaryWithdrawn)
+            };
+            if current == Some(i) || counted(version) {
                 continue;
             }
             let Ok(mut place) = version.installed.try_write() else { continue };
             // Again, now that nobody can count one in.
-            let unused = version.objects.load(Ordering::Acquire) == 0;
-            let old = if unused { place.take() } else { None };
+            let old = if counted(version) { None } else { place.take() };
             if old.is_some() {
                 self.notes.withdraw(i);
             }

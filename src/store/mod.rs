@@ -25,6 +25,7 @@ mod promote;
 mod read;
 mod recompress;
 mod recover;
+mod spill_outcome;
 mod spill_writer;
 mod spilled;
 mod stage;
@@ -37,7 +38,8 @@ pub use memory::StoreMemory;
 pub use read::ReadFrom;
 pub use recompress::{Recompressed, Recompressor};
 pub use recover::{Rebuilt, Recovery};
-pub use spill_writer::{Added, Cleaned, Collected, SpillWriter};
+pub use spill_outcome::{Added, Cleaned, Collected};
+pub use spill_writer::SpillWriter;
 pub use spilled::{Opened, Sought};
 pub use train::Trainer;
 

@@ -12,6 +12,7 @@
 //! So the bytes are compared, under the slot's lock. Of an object that came from the spill the
 //! number of its write is compared, which is never used twice.
 
+use super::spill_outcome::{Added, Cleaned, Collected};
 use super::spilled::identity;
 use super::{Spill, Store, count_slot};
 use crate::chaos::{Bug, planted};
@@ -25,45 +26,6 @@ use crate::units::{Location, SlotIndex};
 
 /// The reading for a cleaning; drafts have the numbers below.
 const READ: Token = Token(SPILL_DRAFTS);
-
-/// What became of a slot that was to be spilled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Added {
-    /// Its object is on its way; the slot is published when the segment is on the disk.
-    Taken,
-    /// It names no object in the pool.
-    NotInPool,
-    /// All segments in memory are on their way to the disk: [`SpillWriter::collect`] first.
-    Busy,
-    /// No segment is free: [`SpillWriter::clean`], or the spill is full.
-    NoSegment,
-}
-
-/// What [`SpillWriter::clean`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cleaned {
-    /// No segment is worth it.
-    Nothing,
-    /// A segment is being read: [`SpillWriter::collect`] first.
-    Reading,
-    /// As for [`Added::Busy`]; call it again after that.
-    Busy,
-    /// This many objects of a segment are on their way to another one.
-    Moved(u32),
-}
-
-/// What came of transfers that have ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Slots that now name their page in the spill.
-    pub published: u32,
-    /// Slots that had changed meanwhile.
-    pub stale: u32,
-    /// Bytes of data that left the pool.
-    pub freed_bytes: u64,
-    /// The last write or read that failed, and why. Nothing is lost, but it is time for a pause.
-    pub error: Option<i32>,
-}
 
 /// A slot whose object is in a draft.
 #[derive(Debug)]
@@ -112,6 +74,8 @@ struct Cleaning {
 #[derive(Debug)]
 pub struct SpillWriter<D> {
     disk: D,
+    /// The disk's lock is held: nothing is written before.
+    ours: bool,
     layout: Layout,
     idle: Vec<Work>,
     open: Option<Work>,
@@ -139,6 +103,7 @@ impl<D: Disk> SpillWriter<D> {
         };
         Self {
             disk,
+            ours: false,
             layout: Layout::new(&of(store).segments),
             idle: buffers.into_iter().enumerate().map(work).collect(),
             open: None,
@@ -165,6 +130,13 @@ impl<D: Disk> SpillWriter<D> {
         let found = SEGMENT_OBJECTS_MAX * size_of::<(u32, Identity)>();
         let each = SEGMENT_BYTES + moves;
         (SPILL_DRAFTS * each + found) as u64 + self.layout.bookkeeping_bytes()
+    }
+
+    /// Takes the disk's lock, so that whoever comes after this server waits for its last transfer;
+    /// false while somebody before it, or another service, has it. Does not wait.
+    pub fn take_lock(&mut self) -> bool {
+        self.ours = self.ours || planted(Bug::LockNotTaken) || self.disk.take_lock();
+        self.ours
     }
 
     /// Whether a cleaning is begun that [`SpillWriter::clean`] has not finished.
@@ -228,11 +200,11 @@ impl<D: Disk> SpillWriter<D> {
         if self.open.as_ref().is_some_and(|work| work.draft.fits(len)) {
             return Ok(());
         }
+        if !self.take_lock() {
+            return Err(Added::NotOurs);
+        }
         self.flush(store, stats);
         let mut work = self.idle.pop().ok_or(Added::Busy)?;
-        if self.layout.has_doubts() && self.disk.is_ours() {
-            self.layout.trust();
-        }
         let Some((segment, sequence)) = self.layout.take(&of(store).segments, cleaning) else {
             self.idle.push(work);
             return Err(Added::NoSegment);
@@ -262,6 +234,7 @@ impl<D: Disk> SpillWriter<D> {
         let mut wait = wait;
         while let Some(Ended { token, buffer, result }) = self.disk.end(wait) {
             wait = false;
+            done.ended += 1;
             if token == READ {
                 self.has_read(store, buffer, result, &mut done);
             } else {
@@ -283,7 +256,9 @@ impl<D: Disk> SpillWriter<D> {
     fn publish(&mut self, work: &Work, store: &Store, done: &mut Collected, stats: &QueueStats) {
         let segments = &of(store).segments;
         let segment = work.draft.segment();
-        self.layout.written(segments, segment, work.draft.summary());
+        if !planted(Bug::FillAfterPublish) {
+            self.layout.written(segments, segment, work.draft.summary());
+        }
         for Move { slot, unit, old, from } in &work.moves {
             let (slot, old) = (*slot, Entry::unpack(*old));
             let at = Segments::location(segment, *unit);
@@ -314,6 +289,9 @@ impl<D: Disk> SpillWriter<D> {
                 stats.spill_stale_pages.add(1);
                 done.stale += 1;
             }
+        }
+        if planted(Bug::FillAfterPublish) {
+            self.layout.written(segments, segment, work.draft.summary());
         }
     }
 
@@ -394,8 +372,12 @@ impl<D: Disk> SpillWriter<D> {
     }
 
     fn begin_cleaning(&mut self, store: &Store) -> Cleaned {
+        if !self.take_lock() {
+            return Cleaned::Nothing;
+        }
         let Some(victim) = self.layout.victim(&of(store).segments) else { return Cleaned::Nothing };
         let Some(buffer) = self.read_buffer.take() else { return Cleaned::Reading };
+        self.layout.cleaning(victim.segment);
         let cleaning = Cleaning { victim, buffer: None, next: 0, moved: 0, broken: false };
         self.cleaning = Some(cleaning);
         self.disk.start(READ, victim.job(), buffer);

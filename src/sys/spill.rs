@@ -95,7 +95,7 @@ fn size(file: &File) -> io::Result<u64> {
 /// Takes the lock of an open file if nobody else has it; whoever has it may take it again. The
 /// kernel lets go of a dead process's lock when its last transfer has ended, since that keeps the
 /// file open. Does not wait.
-pub fn is_free(file: &File) -> bool {
+pub fn take_lock(file: &File) -> bool {
     file.try_lock().is_ok()
 }
 
@@ -115,13 +115,15 @@ impl Spill {
         let kind = kind_of(path)?;
         let claim = if kind == Kind::Block { libc::O_EXCL } else { 0 };
         let spill = Self::open_with(path, kind, claim)?;
-        match is_free(&spill.file) {
+        match take_lock(&spill.file) {
             true => Ok(spill),
             false => Err(io::Error::from_raw_os_error(libc::EBUSY)),
         }
     }
 
-    /// The same while another process has it open: takes neither lock nor claim.
+    /// The same while another process has it open: takes neither lock nor claim. The lock is taken
+    /// later ([`take_lock`]); a device's claim is not, so from then on the lock alone keeps others
+    /// out, and only those who ask for one.
     pub fn open_beside(path: &Path) -> io::Result<Self> {
         Self::open_with(path, kind_of(path)?, 0)
     }

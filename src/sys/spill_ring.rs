@@ -6,7 +6,7 @@
 
 use super::buffers::IoBuf;
 use super::file_op::{FileOp, Transfer};
-use super::spill::is_free;
+use super::spill::take_lock;
 use io_uring::IoUring;
 use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use std::fs::File;
@@ -60,10 +60,10 @@ impl SpillRing {
         Ok(Self { ring, file, under_way: [const { None }; TRANSFERS], broken: None })
     }
 
-    /// Whether the file is ours alone: transfers of a server that died keep it open, and so its
-    /// lock, until they have ended. Does not wait.
-    pub fn is_ours(&self) -> bool {
-        is_free(&self.file)
+    /// Takes the file's lock: transfers of a server that died keep the file open, and so its lock,
+    /// until they have ended. Does not wait.
+    pub fn take_lock(&self) -> bool {
+        take_lock(&self.file)
     }
 
     /// Begins a transfer of the first `len` bytes of `buffer` from or to byte `at` of the file.

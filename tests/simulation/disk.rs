@@ -1,5 +1,6 @@
 //! A disk that dawdles, reorders, fails, tears, forgets and lies, as often as it is told to; and
-//! that may carry out a dead server's transfers later, until it says that it has not.
+//! that may carry out a dead server's transfers later. Whoever has its lock keeps it until then;
+//! of a server that never took it nobody knows.
 
 use crate::random::Random;
 use std::cell::RefCell;
@@ -42,6 +43,7 @@ impl Faults {
 /// A write of a dead server that the kernel has not carried out yet.
 #[derive(Debug)]
 struct Late {
+    server: u64,
     at: u64,
     bytes: Vec<u8>,
 }
@@ -51,6 +53,10 @@ struct Late {
 pub struct Medium {
     blocks: BTreeMap<u64, Box<Page>>,
     late: Vec<Late>,
+    /// Servers so far.
+    servers: u64,
+    /// Whose the lock is.
+    owner: Option<u64>,
     pub faults: Faults,
     random: Random,
 }
@@ -58,7 +64,8 @@ pub struct Medium {
 impl Medium {
     pub fn new(faults: Faults, seed: u64) -> Rc<RefCell<Self>> {
         let (blocks, late, random) = (BTreeMap::new(), Vec::new(), Random::new(seed));
-        Rc::new(RefCell::new(Self { blocks, late, faults, random }))
+        let (servers, owner) = (0, None);
+        Rc::new(RefCell::new(Self { blocks, late, servers, owner, faults, random }))
     }
 
     fn put(&mut self, at: u64, bytes: &[u8], count: usize) {
@@ -105,15 +112,18 @@ impl Medium {
             return;
         }
         let pick = self.random.below(self.late.len() as u64) as usize;
-        let Late { at, bytes } = self.late.swap_remove(pick);
+        let Late { server, at, bytes } = self.late.swap_remove(pick);
         let blocks = bytes.len() / PAGE_SIZE;
         let count = if self.random.happens(192) { blocks } else { blocks / 2 };
         self.put(at, &bytes, count);
+        self.let_go(server);
     }
 
-    /// Whether nothing of a dead server's is under way.
-    fn is_quiet(&self) -> bool {
-        self.late.is_empty()
+    /// A dead server's lock is free when its last transfer has ended.
+    fn let_go(&mut self, server: u64) {
+        if self.owner == Some(server) && self.late.iter().all(|late| late.server != server) {
+            self.owner = None;
+        }
     }
 }
 
@@ -121,12 +131,15 @@ impl Medium {
 #[derive(Debug)]
 pub struct SimDisk {
     medium: Rc<RefCell<Medium>>,
+    server: u64,
     under_way: Vec<(Token, Job, IoBuf)>,
 }
 
 impl SimDisk {
     pub fn new(medium: &Rc<RefCell<Medium>>) -> Self {
-        Self { medium: Rc::clone(medium), under_way: Vec::new() }
+        medium.borrow_mut().servers += 1;
+        let server = medium.borrow().servers;
+        Self { medium: Rc::clone(medium), server, under_way: Vec::new() }
     }
 }
 
@@ -140,10 +153,11 @@ impl Drop for SimDisk {
                 1 => medium.put(job.at, &buffer[..job.len], job.len / PAGE_SIZE),
                 _ => {
                     let bytes = buffer[..job.len].to_vec();
-                    medium.late.push(Late { at: job.at, bytes });
+                    medium.late.push(Late { server: self.server, at: job.at, bytes });
                 }
             }
         }
+        medium.let_go(self.server);
     }
 }
 
@@ -151,6 +165,11 @@ impl Disk for SimDisk {
     fn start(&mut self, token: Token, job: Job, buffer: IoBuf) {
         assert!(job.at.is_multiple_of(4096) && job.len.is_multiple_of(4096) && job.len > 0);
         assert!(job.at as usize + job.len <= SEGMENTS * SEGMENT_BYTES);
+        let end = |job: &Job| job.at + job.len as u64;
+        let meets = |other: &Job| other.at < end(&job) && job.at < end(other);
+        let mut others = self.under_way.iter();
+        let twice = others.any(|(_, other, _)| (job.write || other.write) && meets(other));
+        assert!(!twice, "a segment is under way twice: {job:?}");
         self.under_way.push((token, job, buffer));
     }
 
@@ -169,7 +188,13 @@ impl Disk for SimDisk {
         Some(Ended { token, buffer, result })
     }
 
-    fn is_ours(&mut self) -> bool {
-        self.medium.borrow().is_quiet()
+    fn take_lock(&mut self) -> bool {
+        let mut medium = self.medium.borrow_mut();
+        let others = medium.owner.is_some_and(|owner| owner != self.server);
+        if others && medium.random.happens(64) {
+            // Time passes.
+            medium.catch_up();
+        }
+        *medium.owner.get_or_insert(self.server) == self.server
     }
 }

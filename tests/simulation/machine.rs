@@ -76,6 +76,7 @@ pub struct Machine {
 impl Machine {
     pub fn new(script: &Script, dictionaries: &'static [Vec<u8>]) -> Self {
         chaos::recovered();
+        chaos::watch_seals();
         let files = Files::new(script.shape);
         let medium = Medium::new(script.faults, script.seed);
         let server = Some(files.create(&medium, any_stream()));
@@ -97,6 +98,7 @@ impl Machine {
     /// The server dies, and nobody takes over.
     pub fn kill(mut self) -> (Files, Rc<RefCell<Medium>>, Model) {
         chaos::recovered();
+        chaos::ignore_seals();
         self.server = None;
         (self.files, self.medium, self.model)
     }
@@ -117,6 +119,8 @@ impl Machine {
             Step::Check => self.check(),
             step => self.guarded(|machine| machine.work(step)),
         }
+        let writer = self.server.as_ref().and_then(|server| server.writer.as_ref());
+        writer.iter().for_each(|writer| writer.layout().check());
     }
 
     fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
@@ -158,11 +162,12 @@ impl Machine {
                 for slot in first..first + count {
                     let Some(writer) = writer else { return };
                     let added = writer.add(store, SlotIndex(slot), stats);
-                    if matches!(added, Added::Busy | Added::NoSegment) {
+                    if !matches!(added, Added::Taken | Added::NotInPool) {
                         return;
                     }
                 }
             }
+            Step::Look => writer.iter_mut().for_each(|writer| writer.find_free(store)),
             Step::Flush => writer.iter_mut().for_each(|writer| writer.flush(store, stats)),
             Step::Collect { wait } => {
                 writer.iter_mut().for_each(|writer| {
@@ -276,7 +281,7 @@ impl Machine {
                     self.model.check(slot, found);
                 }
             }
-            (Op::Read, Some(error)) => self.excuse(first, error),
+            (Op::Read, Some(error)) => self.excuse(first, asked.request.count, error),
             (_, None) => self.commit(asked),
             (_, Some(error)) => assert_eq!(error, IoError::Full, "only that keeps a write out"),
         }
@@ -297,10 +302,13 @@ impl Machine {
         }
     }
 
-    /// A page that cannot be read, which is right only on a disk that loses pages.
-    fn excuse(&self, slot: u32, error: IoError) {
-        let lost = self.medium.borrow().faults.may_lose() && self.files.shape.spill;
-        assert!(lost, "slot {slot}: {error:?}, and nothing can have been lost");
+    /// Pages that cannot be read, which is right only if one of them is on a disk that loses pages.
+    fn excuse(&self, first: u32, count: u32, error: IoError) {
+        let store = &self.server.as_ref().expect("it answered").store;
+        let spilled =
+            |slot| matches!(store.glance(SlotIndex(slot)).0, uswap::table::Entry::Spilled { .. });
+        let lost = self.medium.borrow().faults.may_lose() && (first..first + count).any(spilled);
+        assert!(lost, "slot {first}: {error:?}, and nothing can have been lost");
     }
 
     /// The server dies; another one takes over.
@@ -379,7 +387,7 @@ impl Machine {
         let server = self.server();
         match read(server, &medium, SlotIndex(slot), &mut found) {
             Ok(()) => self.model.check(slot, &found),
-            Err(error) => self.excuse(slot, error),
+            Err(error) => self.excuse(slot, 1, error),
         }
     }
 
@@ -447,7 +455,7 @@ fn read_op(medium: &RefCell<Medium>, job: &mut Job, op: &FileOp) -> i32 {
 }
 
 /// Reads a slot as nobody's request.
-fn read(
+pub fn read(
     server: &mut Server,
     medium: &RefCell<Medium>,
     slot: SlotIndex,

@@ -12,7 +12,9 @@
 //! (tests/model.rs, loom in src/table/slot.rs) and the policy's choices.
 //!
 //! Found by it so far: the age of a segment to clean was computed from a number that no writer had
-//! ever given out, and underflowed, when the file of segments was damaged (`hostile`).
+//! ever given out, and underflowed, when the file of segments was damaged (`hostile`). Found by
+//! reading, and by it since it was taught to: a successor that wrote to the spill without its lock,
+//! and a segment that became free while it was cleaned (`scripts`).
 
 mod disk;
 mod hostile;
@@ -21,6 +23,7 @@ mod memory;
 mod model;
 mod mutations;
 mod random;
+mod scripts;
 mod step;
 
 use machine::{Machine, Tally};
@@ -179,8 +182,13 @@ fn the_same_seed_is_the_same_run() {
 fn a_failing_run_is_made_shorter() {
     let caught = std::thread::spawn(|| {
         chaos::plant(Some(chaos::Bug::BacklogForgotten));
-        let fails = |seed: &u64| run(&Script::new(*seed)).is_err();
-        let seed = (0..500).find(fails).expect("it shows soon");
+        // A crash that is so many stores ahead moves with every step that is left out.
+        let at_once = |step: &Step| !matches!(step, Step::Crash { stores: 1.. });
+        let fails = |seed: &u64| {
+            let script = Script::new(*seed);
+            script.steps.iter().all(at_once) && run(&script).is_err()
+        };
+        let seed = (0..5000).find(fails).expect("it shows soon");
         let script = Script::new(seed);
         let (before, said) = (script.steps.len(), run(&script).expect_err("as before"));
         let (script, said) = shrink(script, said);

@@ -41,6 +41,8 @@ pub enum Step {
         first: u32,
         count: u32,
     },
+    /// It looks for segments that have become free, as it does once a step.
+    Look,
     Flush,
     Collect {
         wait: bool,
@@ -171,8 +173,8 @@ fn follow(random: &mut Random, step: Step, steps: &mut Vec<Step>) {
 }
 
 /// How often, in the order of [`step`].
-const WEIGHTS: [u64; 23] =
-    [20, 8, 2, 40, 8, 10, 5, 10, 8, 6, 2, 1, 3, 2, 2, 1, 3, 2, 2, 4, 1, 2, 1];
+const WEIGHTS: [u64; 24] =
+    [20, 8, 2, 40, 8, 10, 5, 10, 8, 6, 2, 1, 3, 2, 2, 1, 3, 2, 2, 4, 1, 2, 1, 4];
 
 /// Without these nothing happens.
 const WRITE: usize = 0;
@@ -215,6 +217,7 @@ fn step(random: &mut Random, weights: &[u64], number: u64) -> Step {
         }
         21 => Step::Promote { pages: 1 + random.below(20) },
         20 => Step::CrashAgain { stores: 1 + random.below(40) },
-        _ => Step::Check,
+        22 => Step::Check,
+        _ => Step::Look,
     }
 }

@@ -120,4 +120,8 @@ impl Disk for Sim {
         };
         Some(Ended { token, buffer, result })
     }
+
+    fn take_lock(&mut self) -> bool {
+        true
+    }
 }

@@ -211,7 +211,7 @@ impl Machine {
         for slot in first..(first + count).min(SLOTS) {
             match self.writer.add(&self.store, SlotIndex(slot), &self.stats) {
                 Added::Taken | Added::NotInPool => {}
-                Added::Busy | Added::NoSegment => return,
+                Added::Busy | Added::NoSegment | Added::NotOurs => return,
             }
         }
     }
@@ -408,6 +408,7 @@ fn a_full_spill_is_cleaned_and_goes_on() {
             loop {
                 match machine.writer.add(&machine.store, SlotIndex(slot), &machine.stats) {
                     Added::Taken | Added::NotInPool => break,
+                    Added::NotOurs => unreachable!("nobody was here before"),
                     Added::Busy => {
                         machine.writer.collect(&machine.store, true, &machine.stats);
                     }

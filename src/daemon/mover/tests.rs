@@ -48,7 +48,16 @@ fn with_spill(
     policy: &str,
     test: impl for<'a> FnOnce(&Mover<'a>, &mut Work<'a>, &File),
 ) {
-    let disk = file(SEGMENTS * SEGMENT_BYTES);
+    with_spill_in(file(SEGMENTS * SEGMENT_BYTES), pool, policy, test);
+}
+
+/// The same with a spill that is this file.
+fn with_spill_in(
+    disk: File,
+    pool: usize,
+    policy: &str,
+    test: impl for<'a> FnOnce(&Mover<'a>, &mut Work<'a>, &File),
+) {
     let segments = Segments::new((SEGMENTS * SEGMENT_BYTES) as u64);
     let store = store(pool).with_spill(Spill { seal: Seal::new(&[7; KEY_BYTES]), segments });
     let buffers = SpillWriter::<SpillRing>::BUFFERS;
@@ -132,6 +141,66 @@ fn pages_go_to_the_spill_when_room_is_low_and_come_back_after_two_reads() {
         assert_eq!(mover.stats.promoted_pages.get(), 100);
         assert_eq!(mover.stats.slots_spilled.get(), spilled - 100);
         expect_all(mover, disk, SLOTS);
+        mover.store.check().expect("all agrees");
+    });
+}
+
+#[test]
+fn a_successor_spills_nothing_before_it_has_the_lock_and_takes_that_at_once() {
+    use crate::sys::spill;
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("spill");
+    std::fs::write(&path, vec![0; SEGMENTS * SEGMENT_BYTES]).expect("room");
+    let dead = spill::Spill::open(&path).expect("nobody has it");
+    let own = spill::Spill::open_beside(&path).expect("there");
+    with_spill_in(own.file, 4 << 20, "balanced", |mover, work, _| {
+        let mut stream = Stream::new();
+        let mut write =
+            |slot| mover.store.write(SlotIndex(slot), &page(slot), &mut stream, mover.stats);
+        let full = (0..SLOTS).find(|&slot| write(slot).is_err()).expect("a small pool");
+        steps(mover, work, 3, 1);
+        assert_eq!(mover.stats.spill_write_bytes.get(), 0, "its transfers may be under way");
+        drop(dead);
+        work.writeback.as_mut().expect("made with one").look(&writeback::Totals::default());
+        let other = spill::Spill::open(&path).expect_err("another service");
+        assert_eq!(other.kind(), std::io::ErrorKind::ResourceBusy);
+        steps(mover, work, 3, 1);
+        assert!(mover.stats.spilled_pages.get() > 0 && write(full).is_ok());
+        // Not around the page cache: any memory will do.
+        expect_all(mover, &File::open(&path).expect("there"), full + 1);
+    });
+}
+
+#[test]
+fn a_step_cleans_as_many_segments_as_it_needs() {
+    with_spill(64 << 20, "balanced", |mover, work, _| {
+        let mut state = 1_u64;
+        let mut noise = || -> Page {
+            std::array::from_fn(|_| {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
+                (state >> 56) as u8
+            })
+        };
+        let mut stream = Stream::new();
+        let mut write = |slot| {
+            let page = noise();
+            mover.store.write(SlotIndex(slot), &page, &mut stream, mover.stats).expect("room");
+        };
+        (0..SLOTS).for_each(&mut write);
+        let writeback = work.writeback.as_mut().expect("made with one");
+        assert!(writeback.look(&writeback::Totals::default()).used_bytes == 0);
+        let full = (0..SLOTS).find(|&slot| !writeback.add(SlotIndex(slot))).expect("a small spill");
+        writeback.end(true, true);
+        // Half of every segment is given up, and half of that is written again.
+        for slot in (0..full).step_by(4) {
+            mover.store.discard(SlotIndex(slot + 2), 1, mover.stats).expect("in range");
+            write(slot);
+        }
+        writeback.allow_cleaning(u64::MAX);
+        let mut again = (0..full).step_by(4);
+        assert_eq!(again.find(|&slot| !writeback.add(SlotIndex(slot))), None, "nothing stops it");
+        let cleaned = mover.stats.spill_cleaned_segments.get();
+        assert!(cleaned > 10, "{cleaned} segments cleaned");
         mover.store.check().expect("all agrees");
     });
 }

@@ -18,6 +18,8 @@ use uswap_policy as policy;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Doublings, up to about a minute.
 const PAUSE_DOUBLINGS: u32 = 6;
+/// How long the transfers of a dead server may take before somebody hears of it.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Everything that spilling works with.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Writeback<'a> {
     failures: u32,
     /// When the disk is tried again.
     rests_until: Option<Instant>,
+    /// Since when it waits for the spill's lock.
+    locked_since: Option<Instant>,
     /// Live bytes that cleaning may still move in this step.
     may_clean: u64,
 }
@@ -43,7 +47,9 @@ impl<'a> Writeback<'a> {
         stats: &'a QueueStats,
         writer: SpillWriter<SpillRing>,
     ) -> Self {
-        Self { shared, store, stats, writer, failures: 0, rests_until: None, may_clean: 0 }
+        let (rests_until, locked_since) = (None, None);
+        let (failures, may_clean) = (0, 0);
+        Self { shared, store, stats, writer, failures, rests_until, locked_since, may_clean }
     }
 
     /// The calling thread is the one that spills.
@@ -53,6 +59,8 @@ impl<'a> Writeback<'a> {
 
     /// Publishes what has reached the disk, and says how the spill stands. Does not wait.
     pub fn look(&mut self, totals: &Totals) -> policy::Spill {
+        // At once, and not when there is something to write: until then anybody could take it.
+        let ours = self.take_lock();
         self.collect(false);
         self.writer.find_free(self.store);
         if self.rests_until.is_some_and(|until| until <= Instant::now()) {
@@ -68,7 +76,7 @@ impl<'a> Writeback<'a> {
             live_bytes: (totals.data_bytes + totals.pages * each).min(used * segment_bytes),
             segment_bytes,
             written_bytes: totals.written_bytes,
-            failing: self.rests_until.is_some() || self.is_broken(),
+            failing: self.rests_until.is_some() || self.is_broken() || !ours,
         }
     }
 
@@ -91,6 +99,7 @@ impl<'a> Writeback<'a> {
                         return false;
                     }
                 }
+                Added::NotOurs => return false,
             }
         }
         false
@@ -116,6 +125,7 @@ impl<'a> Writeback<'a> {
         let was = self.shared.health();
         let stuck = plan.spill.bytes == 0;
         match plan.short {
+            _ if was == Health::Locked => {}
             Some(policy::Short::SpillFull) if stuck => self.shared.set_health(Health::Full),
             Some(policy::Short::Budget) if stuck => self.shared.set_health(Health::Spent),
             _ if matches!(was, Health::Full | Health::Spent) => {
@@ -132,6 +142,20 @@ impl<'a> Writeback<'a> {
             self.writer.flush(self.store, self.stats);
         }
         while urgent && self.writer.is_under_way() && !self.is_broken() && self.collect(true) {}
+    }
+
+    /// Takes the spill's lock as soon as a dead server's last transfer has ended.
+    fn take_lock(&mut self) -> bool {
+        let ours = self.writer.take_lock();
+        let now = Instant::now();
+        if ours {
+            if self.locked_since.take().is_some() && self.shared.health() == Health::Locked {
+                self.shared.set_health(Health::Good);
+            }
+        } else if now > *self.locked_since.get_or_insert(now) + LOCK_WAIT && !self.is_broken() {
+            self.shared.set_health(Health::Locked);
+        }
+        ours
     }
 
     fn is_broken(&self) -> bool {
@@ -156,7 +180,7 @@ impl<'a> Writeback<'a> {
             self.shared.set_health(Health::Good);
             self.shared.note_freed();
         }
-        done.published + done.stale > 0 || done.error.is_some()
+        done.ended > 0
     }
 
     /// Goes on with a cleaning, or begins one if the step has any left.
