@@ -312,9 +312,11 @@ fn tables_have_the_columns_that_were_asked_for() {
     assert_eq!(list(&["-n", "-o", "name,used,priority,pages"]), "one  3M  100  768\n");
     let shown = list(&["--bytes", "--output", "STORED,Size"]);
     assert_eq!(shown, " STORED        SIZE\n1048576  6442450944\n");
-    let json = list(&["--json", "--bytes", "-o", "name,data"]);
+    let json = list(&["--json", "-o", "name,data,ratio,spill,swap"]);
     let rows: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!(rows, serde_json::json!([{ "name": "one", "data": "3145728" }]));
+    assert_eq!(rows[0]["swap"]["used_bytes"], 3_145_728);
+    assert_eq!((&rows[0]["name"], &rows[0]["data"]), (&"one".into(), &3_145_728.into()));
+    assert_eq!((&rows[0]["ratio"], &rows[0]["spill"]), (&3.0.into(), &serde_json::Value::Null));
     let wrong = refused(&["list", "-o", "name,sise", at[0], at[1]], 2);
     assert!(wrong.contains("no column \"sise\"; the columns are NAME, DEVICE, SIZE"), "{wrong}");
     let rows = accepted(&["status", "-n", "-b", "-o", "size,resident", at[0], at[1]]);
@@ -361,8 +363,12 @@ fn a_dead_server_is_told_and_cleaned_up() {
     std::fs::create_dir(dir.path().join("gone")).expect("state");
     let output = uswap(&["list", at[0], at[1]]);
     assert!(text(&output.stderr).contains("its server is dead; clean up with `uswap down gone`"));
+    assert_eq!(output.status.code(), Some(1));
+    std::fs::remove_file(&socket).expect("socket");
+    let output = uswap(&["list", at[0], at[1]]);
+    assert!(text(&output.stderr).contains("gone: its server is dead"), "only its state is left");
     let doctor = uswap(&["doctor", "--json", at[0], at[1]]);
-    assert!(text(&doctor.stdout).contains("the server is dead"));
+    assert!(text(&doctor.stdout).contains("its server is dead"));
     if real_driver() {
         return;
     }

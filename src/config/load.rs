@@ -83,7 +83,7 @@ keys! {
     /// Priority for swapon.
     priority "priority": i16 = "100",
     /// swapon with discards.
-    discard "discard": bool = "false",
+    discard "discard": bool = "true",
     /// Keep a standby that takes over when the server dies.
     standby "standby": bool = "true",
     /// Development only: go on without locked memory.

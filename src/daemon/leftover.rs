@@ -145,6 +145,14 @@ pub fn remove(name: &str, dir: &Path) -> StartResult<()> {
     StateDir::remove(dir).map_err(|e| cannot(&format!("remove {}", dir.display()), &e))
 }
 
+/// Whether a process of the service lives, be it a server or not. What cannot be told is no.
+pub fn has_process(name: &str, run_dir: &Path) -> bool {
+    let Ok(page) = ControlPage::open(&state::dir_of(run_dir, name)) else { return false };
+    let holders = page.recent_tickets().map(|ticket| page.holder(ticket));
+    let mut all = holders.chain([page.parent()]).filter(|holder| holder.pid != 0);
+    all.any(|holder| matches!(Process::open(holder), Ok(Some(_))))
+}
+
 /// Refuses while a process of the service lives although its parent does not.
 fn refuse_if_alive(name: &str, dir: &Path) -> StartResult<()> {
     let Ok(page) = ControlPage::open(dir) else { return Ok(()) };

@@ -121,10 +121,25 @@ pub fn wait_readable<const N: usize>(
     most: Duration,
 ) -> io::Result<[bool; N]> {
     let mut polls = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    poll(&mut polls, most)?;
+    Ok(polls.map(|p| !p.revents().is_empty()))
+}
+
+/// Sleeps until one of the descriptors is ready, or for `most`; says which are. Those with `true`
+/// are to be written, the others to be read.
+pub fn wait_ready(fds: &[(BorrowedFd<'_>, bool)], most: Duration) -> io::Result<Vec<bool>> {
+    let flags = |write: bool| if write { PollFlags::OUT } else { PollFlags::IN };
+    let mut polls: Vec<PollFd<'_>> =
+        fds.iter().map(|&(fd, write)| PollFd::from_borrowed_fd(fd, flags(write))).collect();
+    poll(&mut polls, most)?;
+    Ok(polls.iter().map(|p| !p.revents().is_empty()).collect())
+}
+
+fn poll(polls: &mut [PollFd<'_>], most: Duration) -> io::Result<()> {
     let most = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
     loop {
-        match rustix::event::poll(&mut polls, Some(&most)) {
-            Ok(_) => return Ok(polls.map(|p| !p.revents().is_empty())),
+        match rustix::event::poll(polls, Some(&most)) {
+            Ok(_) => return Ok(()),
             Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
