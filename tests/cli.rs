@@ -85,6 +85,16 @@ fn status(name: &str, swap: bool) -> Status {
         helpers: 1,
         poll_us: 200,
         metrics: None,
+        settings: [
+            ("pool", "2147483648"),
+            ("poll-us", "200"),
+            ("codec", "lz4"),
+            ("policy", "balanced"),
+            ("discard", "true"),
+            ("standby", "true"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into(),
         uptime_seconds: 5,
         swap: swap.then_some(SwapUse {
             size_bytes: 6 << 30,
@@ -342,12 +352,26 @@ fn a_running_service_is_changed_by_hand_and_by_its_file() {
     std::fs::write(&file, "pool = \"16M\"\npoll-us = 50\ncodec = \"lz4\"\n").expect("file");
     let output = uswap(&["reload", "--config", str(&file), at[0], at[1]]);
     assert_eq!(text(&output.stdout), "poll-us is 50 (was 200)\n");
-    let note = "uswap: pool is 2147483648 and stays so until the service is started anew; to make \
-                it 16777216: `uswap down one` and `uswap up one`\n";
+    let note = "uswap: pool is 2G and stays so until the service is started anew; to make it 16M: \
+                `uswap down one` and `uswap up one`\n";
     assert_eq!((text(&output.stderr), output.status.code()), (note, Some(0)));
     std::fs::write(&file, "poll-us = 200\n").expect("file");
     let reload = ["reload", "--config", str(&file), at[0], at[1]];
     assert_eq!(accepted(&reload), "nothing to change\n");
+    std::fs::write(&file, "poll-us = 200\ndiscard = false\nstandby = true\n").expect("file");
+    let output = uswap(&reload);
+    assert_eq!(text(&output.stdout), "nothing to change\n");
+    let notes = text(&output.stderr);
+    assert!(
+        notes.starts_with("uswap: discard is true and stays so") && notes.contains("make it false")
+    );
+    assert_eq!(notes.lines().count(), 1, "{notes}");
+    // A policy is what its file says, not what it is called.
+    let policy = dir.path().join("mine.toml");
+    std::fs::write(&policy, "base = \"dense\"\n").expect("file");
+    std::fs::write(&file, format!("policy = {policy:?}\n")).expect("file");
+    let said = accepted(&reload);
+    assert!(said.ends_with("(was balanced)\n"), "{said}");
     std::fs::write(&file, "poll-us = 200\nsise = 1\n").expect("file");
     assert!(refused(&reload, 2).contains("one.toml:2: unknown key \"sise\""));
     accepted(&["down", "one", at[0], at[1]]);

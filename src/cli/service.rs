@@ -115,8 +115,7 @@ impl Service {
         }
         let device = device_of(&self.run_dir, name).map(block_path);
         // A table that cannot be read counts as "in use".
-        let wanted =
-            device.is_some_and(|at| !matches!(swap_area(Path::new("/"), &at), Ok(None)));
+        let wanted = device.is_some_and(|at| !matches!(swap_area(Path::new("/"), &at), Ok(None)));
         if wanted {
             let remedy = format!("`uswap run --name {name}` serves them again");
             return ("its server is dead and programs wait for their pages", remedy);

@@ -96,7 +96,9 @@ fn lock_path(name: &str, run_dir: &Path) -> PathBuf {
 
 fn lock(name: &str, run_dir: &Path) -> StartResult<Option<LockFile>> {
     let path = lock_path(name, run_dir);
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir);
+    // As `uswap up` makes it: names are no secret, so that `uswap list` can say "run as root" to
+    // others, and whatever is in there is its owner's alone.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(run_dir);
     made.and_then(|()| LockFile::take(&path)).map_err(|e| {
         let what = format!("cannot lock {} ({e})", path.display());
         StartError::failure(what, "run as root, or give another --run-dir")

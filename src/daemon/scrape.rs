@@ -304,9 +304,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let scrape = Scrape::start(&settings(dir.path()), &|_| ()).expect("started");
         let address = scrape.listening().expect("an address");
-        let silent: Vec<TcpStream> = (0..CLIENTS_MAX + 3)
-            .map(|_| TcpStream::connect(address).expect("connected"))
-            .collect();
+        let silent: Vec<TcpStream> =
+            (0..CLIENTS_MAX + 3).map(|_| TcpStream::connect(address).expect("connected")).collect();
         for _ in 0..3 {
             assert!(scraped(address).expect("in time").starts_with("HTTP/1.1 503 "));
         }

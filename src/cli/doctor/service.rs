@@ -91,7 +91,8 @@ fn spill(root: &Path, name: &str, status: &Status) -> Option<Row> {
     let why = "pages that leave RAM go there; without it they stay, and RAM fills up";
     if gone {
         let found = format!("{} was deleted; only who has it open still does", spill.path);
-        let why = "no new standby can open it: when those that have it are dead, its pages are lost";
+        let why =
+            "no new standby can open it: when those that have it are dead, its pages are lost";
         let fix = format!("`uswap down {name}` now, which does swapoff; then start it again");
         return Some(Row::new(&title, Level::Fail, found, why, &fix));
     }
