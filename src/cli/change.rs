@@ -120,10 +120,13 @@ fn differences(keys: &Keys, wanted: &Settings, status: &Status) -> Vec<Differenc
     let words = wanted.words();
     let running = status.policy.as_ref().map(|policy| policy.digest.as_str());
     let same_policy = running.is_none_or(|digest| digest == wanted.policy.digest());
-    let given = Keys::WORDS.iter().filter(|key| keys.says(key));
+    // The service was found by its name.
+    let given = Keys::WORDS.iter().filter(|key| **key != "name" && keys.says(key));
+    // An older server does not say what it runs with.
+    let silent = if status.settings.is_empty() { "not known" } else { "none" };
     let differ = given.filter_map(|&key| {
         let wanted = words.get(key)?.clone();
-        let now = status.settings.get(key).cloned().unwrap_or_else(|| "not known".into());
+        let now = status.settings.get(key).cloned().unwrap_or_else(|| silent.into());
         let same = wanted == now && (key != "policy" || same_policy);
         (!same).then_some(Difference { key, wanted, now })
     });
