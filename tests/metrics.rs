@@ -12,6 +12,22 @@ use uswap::daemon::protocol::{
 };
 use uswap::metrics::{counters, dashboard, names};
 
+fn full_spill() -> SpillUse {
+    SpillUse {
+        path: "/x".into(),
+        health: "full".into(),
+        size_bytes: 1 << 30,
+        used_bytes: 1 << 30,
+        segments: 4096,
+        segments_used: 4096,
+        pages: 5,
+        data_bytes: 9,
+        written_bytes: 10,
+        write_errors: 11,
+        read_errors: 12,
+    }
+}
+
 /// A status with everything in it that a service can say, numbers all different.
 fn full() -> Status {
     let numbered = |rows: &[counters::Row]| -> Vec<(String, u64)> {
@@ -65,19 +81,7 @@ fn full() -> Status {
             short: Some("the spill is full".into()),
             age_tick: 7,
         }),
-        spill: Some(SpillUse {
-            path: "/x".into(),
-            health: "full".into(),
-            size_bytes: 1 << 30,
-            used_bytes: 1 << 30,
-            segments: 4096,
-            segments_used: 4096,
-            pages: 5,
-            data_bytes: 9,
-            written_bytes: 10,
-            write_errors: 11,
-            read_errors: 12,
-        }),
+        spill: Some(full_spill()),
         memory: MemoryUse { pool_level: "low".into(), ..MemoryUse::default() },
         pages: PageCounts { stored: 1000, ..PageCounts::default() },
         safety: Safety::default(),

@@ -1,4 +1,5 @@
-//! What the Debian package does around the program, with a program that only notes how it is called.
+//! What the Debian package does around the program, with a program that only notes how it is
+//! called.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
