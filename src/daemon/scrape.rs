@@ -8,8 +8,8 @@
 use super::control_page::{ControlPage, Stage, Ticket};
 use super::protocol::{Reply, Request, ask};
 use super::seat::Seat;
-use super::{Tell, cannot, exposition, state};
-use crate::config::{METRICS_DEFAULT, Metrics, Settings};
+use super::{Tell, cannot, exposition, program, state};
+use crate::config::{METRICS_DEFAULT, Metrics, Settings, metrics};
 use crate::error::{StartError, StartResult};
 use crate::metrics::http::Client;
 use crate::sys::guard;
@@ -61,6 +61,7 @@ struct Wanted {
 /// that the server has let go on purpose.
 #[derive(Debug)]
 struct Turn {
+    dir: PathBuf,
     page: ControlPage,
     ticket: Ticket,
 }
@@ -68,6 +69,13 @@ struct Turn {
 impl Turn {
     fn has_come(&self) -> bool {
         self.page.server() == self.ticket && self.page.stage(self.ticket) == Stage::Live
+    }
+
+    /// Where the service was told to serve metrics meanwhile, or nowhere, if it was.
+    fn told(&self) -> Option<Option<SocketAddr>> {
+        let words = program::read_words(&self.dir).ok()?;
+        let at = words.iter().position(|word| word == "--metrics")?;
+        Some(metrics::parse(words.get(at + 1)?.to_str()).ok()?.address)
     }
 }
 
@@ -108,7 +116,7 @@ impl Scrape {
         let dir = state::dir_of(&settings.run_dir, &settings.name);
         let page = ControlPage::open(&dir).map_err(|e| cannot("open the control page", &e))?;
         let wanted = Wanted { address: settings.metrics.address, ..Wanted::default() };
-        Self::spawn(settings, wanted, Some(Turn { page, ticket: seat.ticket }))
+        Self::spawn(settings, wanted, Some(Turn { dir, page, ticket: seat.ticket }))
     }
 
     fn spawn(settings: &Settings, wanted: Wanted, turn: Option<Turn>) -> StartResult<Self> {
@@ -209,7 +217,9 @@ fn deafen(listener: &TcpListener) {
 fn serve(shared: &Shared, mut turn: Option<Turn>) {
     let mut clients = Vec::with_capacity(CLIENTS_MAX);
     loop {
-        turn.take_if(|turn| turn.has_come());
+        if let Some(told) = turn.take_if(|turn| turn.has_come()).and_then(|turn| turn.told()) {
+            shared.wanted().address = told;
+        }
         let listener = {
             let mut wanted = shared.wanted();
             if wanted.ending {
@@ -345,6 +355,20 @@ mod tests {
         let scrape = Scrape::start_beside(&settings, &seat).expect("started");
         thread::sleep(2 * TURN_POLL);
         assert_eq!(scrape.listening(), None, "the server has the address, or wants none");
+        // What the server was told counts.
+        let turn = Turn {
+            dir: state.clone(),
+            page: ControlPage::open(&state).expect("page"),
+            ticket: heir,
+        };
+        assert!(!turn.has_come());
+        assert_eq!(turn.told(), None);
+        let note = |address: &str| {
+            program::write_words(&state, &["--metrics".into(), address.into()]).expect("words");
+        };
+        note("off");
+        assert_eq!(turn.told(), Some(None));
+        note("127.0.0.1:0");
         seat.page.succeed(server, heir);
         seat.page.set_stage(heir, Stage::Live);
         let end = std::time::Instant::now() + 5 * TURN_POLL;
