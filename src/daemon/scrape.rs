@@ -166,7 +166,9 @@ impl Scrape {
                 if wanted.listener.is_none() {
                     wanted.bound = None;
                     // If it is gone by now the thread goes on trying.
-                    bound.and_then(|ours| listen(ours).ok()).map(|ours| wanted.listen_with(ours));
+                    if let Some(ours) = bound.and_then(|ours| listen(ours).ok()) {
+                        wanted.listen_with(ours);
+                    }
                     self.shared.bell.ring();
                 }
                 return Err(e);
