@@ -7,9 +7,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use uswap::daemon::exposition;
 use uswap::daemon::protocol::{
-    BlockSetting, MemoryUse, PageCounts, PolicyUse, Safety, SpillUse, Status, SwapUse, TimeUse,
+    BlockSetting, MemoryUse, PageCounts, PolicyUse, ProcessUse, Safety, SpillUse, Status, SwapUse,
+    TimeUse,
 };
 use uswap::metrics::{counters, dashboard, names};
+
+fn full_spill() -> SpillUse {
+    SpillUse {
+        path: "/x".into(),
+        health: "full".into(),
+        size_bytes: 1 << 30,
+        used_bytes: 1 << 30,
+        segments: 4096,
+        segments_used: 4096,
+        pages: 5,
+        data_bytes: 9,
+        written_bytes: 10,
+        write_errors: 11,
+        read_errors: 12,
+    }
+}
 
 /// A status with everything in it that a service can say, numbers all different.
 fn full() -> Status {
@@ -23,7 +40,15 @@ fn full() -> Status {
         ..TimeUse::default()
     };
     Status {
-        processes: None,
+        processes: Some(ProcessUse {
+            parent_pid: 1,
+            server_pid: 2,
+            standby_pid: 3,
+            standby_warm: true,
+            recoveries: 4,
+            last_recovery_us: 15_000,
+            longest_recovery_us: 250_000,
+        }),
         name: "default".into(),
         device: "/dev/ublkb0".into(),
         id: 0,
@@ -39,6 +64,7 @@ fn full() -> Status {
         helpers: 1,
         poll_us: 200,
         metrics: None,
+        settings: [].into(),
         uptime_seconds: 5,
         swap: Some(SwapUse {
             size_bytes: 6 << 30,
@@ -49,24 +75,13 @@ fn full() -> Status {
         backing: None,
         policy: Some(PolicyUse {
             name: "balanced".into(),
+            digest: String::new(),
             victim: "lru".into(),
             pressure: "tight".into(),
             short: Some("the spill is full".into()),
             age_tick: 7,
         }),
-        spill: Some(SpillUse {
-            path: "/x".into(),
-            health: "full".into(),
-            size_bytes: 1 << 30,
-            used_bytes: 1 << 30,
-            segments: 4096,
-            segments_used: 4096,
-            pages: 5,
-            data_bytes: 9,
-            written_bytes: 10,
-            write_errors: 11,
-            read_errors: 12,
-        }),
+        spill: Some(full_spill()),
         memory: MemoryUse { pool_level: "low".into(), ..MemoryUse::default() },
         pages: PageCounts { stored: 1000, ..PageCounts::default() },
         safety: Safety::default(),
@@ -164,6 +179,8 @@ fn numbers_are_those_of_the_status() {
         (format!("uswap_swap_used_bytes{{{common}}}"), 3 << 20),
         (format!("uswap_stale_pages{{{common}}}"), 1000 - 768),
         (format!("uswap_policy_short{{{common},reason=\"the spill is full\"}}"), 1),
+        (format!("uswap_standby_ready{{{common}}}"), 1),
+        (format!("uswap_recoveries_total{{{common}}}"), 4),
         (format!("uswap_policy_pressure{{{common},pressure=\"tight\"}}"), 1),
         (format!("uswap_policy_pressure{{{common},pressure=\"calm\"}}"), 0),
         (format!("uswap_safe{{{common},protection=\"io_flusher\"}}"), 0),
@@ -175,9 +192,15 @@ fn numbers_are_those_of_the_status() {
 
 #[test]
 fn what_a_service_does_not_have_is_not_on_its_page() {
-    let bare = Status { swap: None, spill: None, policy: None, ..full() };
+    let bare = Status { swap: None, spill: None, policy: None, processes: None, ..full() };
     let text = exposition::text(&bare);
-    for name in ["uswap_swap_used", "uswap_spill_size", "uswap_policy_pressure", "uswap_stale"] {
+    for name in [
+        "uswap_swap_used",
+        "uswap_spill_size",
+        "uswap_policy_pressure",
+        "uswap_stale",
+        "uswap_standby",
+    ] {
         assert!(!text.contains(name), "{name}");
     }
     assert!(text.contains("uswap_swap_active{device=\"ublkb0\",service=\"default\"} 0\n"));
@@ -233,4 +256,34 @@ fn promtool_accepts_alerts_and_every_query_of_the_dashboard() {
             assert!(fires, "no test fires {alert}");
         }
     }
+}
+
+/// Two machines with a service of the same name, as one Prometheus has them.
+#[test]
+fn queries_that_divide_keep_machines_apart() {
+    let Some(tool) = promtool() else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    let mut tests = String::from("tests:\n  - interval: 1m\n    input_series:\n");
+    for (instance, bytes) in [("a", 204_800), ("b", 409_600)] {
+        let labels = format!("instance=\"{instance}\",device=\"ublkb0\",service=\"x\"");
+        for (series, value) in [
+            (format!("uswap_pages{{{labels},tier=\"pool\",codec=\"lz4\"}}"), 100),
+            (format!("uswap_pool_object_bytes{{{labels}}}"), bytes),
+            (format!("uswap_pool_resident_bytes{{{labels}}}"), bytes),
+        ] {
+            tests += &format!("      - series: '{series}'\n        values: '{value}x5'\n");
+        }
+    }
+    tests += "    promql_expr_test:\n";
+    let queries: Vec<String> = dashboard::queries().filter(|q| q.contains(" on (")).collect();
+    assert_eq!(queries.len(), 2);
+    for query in queries {
+        tests += &format!("      - expr: {query:?}\n        eval_time: 3m\n        exp_samples:\n");
+        for (instance, ratio) in [("a", 2), ("b", 1)] {
+            let labels = format!("{{instance=\"{instance}\", service=\"x\"}}");
+            tests += &format!("          - labels: '{labels}'\n            value: {ratio}\n");
+        }
+    }
+    std::fs::write(dir.path().join("tests.yml"), tests).expect("written");
+    accepted(&tool, &["test", "rules", "tests.yml"], dir.path(), "");
 }

@@ -1,15 +1,18 @@
 //! `uswap set` and `uswap reload`: changes to a service that runs.
 
 use super::service::{Service, refused};
-use super::{note, say};
+use super::{complain, note, say};
 use crate::cli::flags::RunDir;
 use crate::config::load::{self, Keys};
-use crate::config::{Settings, check};
+use crate::config::{Settings, check, size, under};
+use crate::daemon::LIVE_KEYS;
 use crate::daemon::protocol::{Reply, Request, Status, ask};
-use crate::daemon::{LIVE_KEYS, protocol};
 use crate::error::StartResult;
 use clap::Args;
 use std::path::{Path, PathBuf};
+
+/// Keys whose values are bytes.
+const SIZES: [&str; 4] = ["size", "pool", "staging", "spill-size"];
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -71,57 +74,112 @@ impl Reload {
         let keys = load::keys(root, self.config.as_deref(), flags.clone())?;
         let settings = check::settings(root, keys.clone())
             .map_err(|e| load::located(root, &file, &flags, e))?;
+        let mut failed = None;
         let mut changed = false;
-        for (key, wanted, now) in differences(&keys, &settings, &status) {
-            if LIVE_KEYS.contains(&key) {
-                say(&format!("{} (was {now})\n", change(&service, key, &wanted)?))?;
-                changed = true;
-            } else {
+        for Difference { key, wanted, now } in differences(&keys, &settings, &status) {
+            let (shown, was) = shown(key, &wanted, &now);
+            if !LIVE_KEYS.contains(&key) {
                 note(&format!(
-                    "{key} is {now} and stays so until the service is started anew; to make it \
-                     {wanted}: `uswap down {0}` and `uswap up {0}`",
-                    service.name
+                    "{key} is {was} and stays so until the service is started anew; to make it \
+                     {shown}: {}",
+                    restart(root, &status)
                 ));
+                continue;
+            }
+            match change(&service, key, &wanted) {
+                Ok(message) => {
+                    say(&format!("{message} (was {was})\n"))?;
+                    changed = true;
+                }
+                // The others are tried all the same: each says for itself what became of it.
+                Err(e) => {
+                    if let Some(before) = failed.replace(e) {
+                        complain(&before);
+                    }
+                }
             }
         }
-        if changed { Ok(()) } else { say("nothing to change\n") }
+        match failed {
+            Some(e) => Err(e),
+            None if changed => Ok(()),
+            None => say("nothing to change\n"),
+        }
     }
 }
 
-/// Keys that are given and not as the service runs: the key, its value, and the running one.
-fn differences(
-    keys: &Keys,
-    wanted: &Settings,
-    status: &Status,
-) -> Vec<(&'static str, String, String)> {
-    let words = |spill: Option<&PathBuf>| spill.map_or("none".into(), |p| p.display().to_string());
-    let spill = status.spill.as_ref().map(|spill| &spill.path);
-    let spill = spill.or(status.backing.as_ref().map(|backing| &backing.path));
-    let policy = status.policy.as_ref().map_or("none", |policy: &protocol::PolicyUse| &policy.name);
-    let metrics = status.metrics.clone().unwrap_or_else(|| "off".into());
-    let optional = |n: Option<String>, now: String| n.unwrap_or(now);
-    let all = [
-        (
-            "id",
-            optional(wanted.id.map(|n| n.to_string()), status.id.to_string()),
-            status.id.to_string(),
-        ),
-        ("size", wanted.size.to_string(), status.size_bytes.to_string()),
-        ("pool", wanted.pool.to_string(), status.memory.pool_bytes.to_string()),
-        (
-            "queues",
-            optional(wanted.queues.map(|n| n.to_string()), status.queues.to_string()),
-            status.queues.to_string(),
-        ),
-        ("depth", wanted.depth.to_string(), status.depth.to_string()),
-        ("staging", wanted.staging.to_string(), status.staging_bytes.to_string()),
-        ("helpers", wanted.helpers.to_string(), status.helpers.to_string()),
-        ("poll-us", wanted.poll_us.to_string(), status.poll_us.to_string()),
-        ("codec", wanted.codec.name().into(), status.codec.clone()),
-        ("target", wanted.target.name().into(), status.target.clone()),
-        ("policy", wanted.policy.name.clone(), policy.to_owned()),
-        ("metrics", wanted.metrics.to_string(), metrics),
-        ("spill", words(wanted.spill.as_ref()), spill.cloned().unwrap_or("none".into())),
-    ];
-    all.into_iter().filter(|(key, wanted, now)| keys.says(key) && wanted != now).collect()
+/// A key that is given and not as the service runs. Values are exact.
+#[derive(Debug, PartialEq, Eq)]
+struct Difference {
+    key: &'static str,
+    wanted: String,
+    now: String,
+}
+
+/// What of `keys`, with the values in `wanted`, is not so now.
+fn differences(keys: &Keys, wanted: &Settings, status: &Status) -> Vec<Difference> {
+    let words = wanted.words();
+    let running = status.policy.as_ref().map(|policy| policy.digest.as_str());
+    let same_policy = running.is_none_or(|digest| digest == wanted.policy.digest());
+    // The service was found by its name.
+    let given = Keys::WORDS.iter().filter(|key| **key != "name" && keys.says(key));
+    // An older server does not say what it runs with.
+    let silent = if status.settings.is_empty() { "not known" } else { "none" };
+    let differ = given.filter_map(|&key| {
+        let wanted = words.get(key)?.clone();
+        let now = status.settings.get(key).cloned().unwrap_or_else(|| silent.into());
+        let same = wanted == now && (key != "policy" || same_policy);
+        (!same).then_some(Difference { key, wanted, now })
+    });
+    differ.collect()
+}
+
+/// Two values for people.
+fn shown(key: &str, wanted: &str, now: &str) -> (String, String) {
+    let size = |text: &str| match text.parse() {
+        Ok(bytes) if SIZES.contains(&key) => size::format(bytes),
+        _ => text.to_owned(),
+    };
+    match (size(wanted), size(now)) {
+        // Rounded to the same, or the same policy file with other words in it.
+        (a, b) if a == b && SIZES.contains(&key) => (wanted.to_owned(), now.to_owned()),
+        (a, b) if a == b => (a, "other words in it".into()),
+        both => both,
+    }
+}
+
+/// What starts the service anew: by the unit that runs it, if one does.
+fn restart(root: &Path, status: &Status) -> String {
+    let path = under(root, Path::new("/proc")).join(status.pid.to_string()).join("cgroup");
+    let cgroup = std::fs::read_to_string(path).unwrap_or_default();
+    let mut parts = cgroup.lines().filter_map(|line| line.rsplit('/').next());
+    match parts.find(|part| part.starts_with("uswap@") && part.ends_with(".service")) {
+        Some(unit) => format!("`systemctl restart {unit}`"),
+        None => format!("`uswap down {0}` and `uswap up {0}`", status.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::Change;
+
+    #[test]
+    fn the_table_beside_the_keys_is_what_the_server_can_do() {
+        let keys = Keys::WORDS.iter().zip(Keys::CHANGES);
+        let mut live: Vec<&str> =
+            keys.filter(|(_, change)| **change == Change::Live).map(|(key, _)| *key).collect();
+        let mut can = LIVE_KEYS.to_vec();
+        live.sort_unstable();
+        can.sort_unstable();
+        assert_eq!(live, can);
+    }
+
+    #[test]
+    fn sizes_are_for_people_unless_that_hides_the_difference() {
+        let both = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(shown("pool", "2147483648", "16777216"), both("2G", "16M"));
+        assert_eq!(shown("pool", "2147483648", "2147487744"), both("2147483648", "2147487744"));
+        assert_eq!(shown("depth", "4096", "64"), both("4096", "64"));
+        assert_eq!(shown("policy", "x.toml", "x.toml"), both("x.toml", "other words in it"));
+    }
 }

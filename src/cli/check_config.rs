@@ -5,6 +5,7 @@ use crate::config::load::{self, Keys};
 use crate::config::{check, size};
 use crate::error::{StartError, StartResult};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
@@ -66,10 +67,7 @@ fn all() -> StartResult<Vec<PathBuf>> {
             "name a file, or begin with `uswap generate config`",
         )
     })?;
-    let paths = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
-    let mut files: Vec<PathBuf> =
-        paths.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
-    files.sort();
+    let files = files_of(entries.flatten().map(|entry| entry.path()));
     if files.is_empty() {
         return Err(StartError::failure(
             format!("no file in {}", dir.display()),
@@ -77,4 +75,38 @@ fn all() -> StartResult<Vec<PathBuf>> {
         ));
     }
     Ok(files)
+}
+
+/// The files of the services that have something among `paths`: a file, or drop-ins for one that
+/// need not be there.
+fn files_of(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let is_toml = |path: &Path| path.extension().is_some_and(|end| end == "toml");
+    let file = |path: PathBuf| match path.is_dir() {
+        true => {
+            Some(path.with_extension("")).filter(|_| path.extension().is_some_and(|e| e == "d"))
+        }
+        false => Some(path),
+    };
+    let found: BTreeSet<PathBuf> = paths.filter_map(file).filter(|path| is_toml(path)).collect();
+    found.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drop_ins_alone_are_a_service_too() {
+        let dir = tempfile::tempdir().expect("directory");
+        let at = |name: &str| dir.path().join(name);
+        for name in ["a.toml.d", "b.toml.d", "c.d", "d.toml"] {
+            std::fs::create_dir(at(name)).expect("directory");
+        }
+        for name in ["b.toml", "e.toml", "f.toml~"] {
+            std::fs::write(at(name), "").expect("file");
+        }
+        let entries = std::fs::read_dir(dir.path()).expect("there").flatten();
+        let found = files_of(entries.map(|entry| entry.path()));
+        assert_eq!(found, [at("a.toml"), at("b.toml"), at("e.toml")]);
+    }
 }

@@ -4,6 +4,7 @@ use crate::config::size;
 use crate::daemon::protocol::Status;
 use crate::error::{StartError, StartResult};
 use crate::units::PAGE_SIZE;
+use serde_json::Value;
 
 /// How sizes are written.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,16 @@ impl<T> Column<T> {
     /// A column of numbers.
     pub const fn number(name: &'static str, value: fn(&T, Numbers) -> String) -> Self {
         Self { name, value, is_number: true }
+    }
+
+    /// Name and value for programs: a number where it is one, null where there is nothing.
+    pub fn json(&self, value: String) -> (String, Value) {
+        let number = if self.is_number { serde_json::from_str(&value).ok() } else { None };
+        let value = match value.as_str() {
+            "-" => Value::Null,
+            _ => number.unwrap_or(Value::String(value)),
+        };
+        (self.name.to_ascii_lowercase(), value)
     }
 }
 

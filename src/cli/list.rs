@@ -8,6 +8,8 @@ use crate::daemon::protocol::{Status, SwapUse};
 use crate::error::{StartError, StartResult};
 use crate::units::PAGE_SIZE;
 use clap::Args;
+use serde_json::{Map, Value};
+use std::process::ExitCode;
 
 /// Columns without --output.
 const USUAL: &str = "NAME,DEVICE,SIZE,TARGET,CODEC,POOL,DATA,STORED,RATIO,SWAP";
@@ -53,12 +55,14 @@ STORED    how much of the pool they fill, rounding and headers included
 RATIO     DATA / STORED
 SWAP      what the kernel has in use, and the priority; - if not swapped on
 More: USED PRIORITY PAGES DENSE SAME HUGE SPILLED (pages), STALE (freed, not announced), RESIDENT,
-ROOM, POLICY, PRESSURE, SPILL (health), METRICS, PID, UP (seconds), VERSION")]
+ROOM, POLICY, PRESSURE, SPILL (health), METRICS, PID, UP (seconds), VERSION
+Exit code 1 if a service did not answer: it has a line on stderr and none in the table.")]
 pub struct List {
     /// Columns, in this order, by commas; upper or lower case
     #[arg(long, short, value_name = "COLUMNS", default_value = USUAL, hide_default_value = true)]
     output: String,
-    /// Print an array of objects: with --output of its columns, without it everything
+    /// Print an array of objects: with --output of its columns, sizes in bytes; without it
+    /// everything
     #[arg(long)]
     json: bool,
     /// Print sizes in bytes
@@ -72,35 +76,51 @@ pub struct List {
 }
 
 impl List {
-    /// Prints the table. A service that does not answer gets a line on stderr and no row.
-    pub fn execute(&self) -> StartResult<()> {
+    /// Prints the table. A service that does not answer gets a line on stderr and no row, and makes
+    /// the exit code 1.
+    pub fn execute(&self) -> StartResult<ExitCode> {
         let columns = chosen(COLUMNS, &self.output)?;
         let mut found = Vec::new();
+        let mut code = ExitCode::SUCCESS;
         for service in Service::all(self.run_dir.path())? {
-            match service.state() {
-                Ok(State::Running(status)) => found.push(*status),
-                Ok(State::Dead) => note(&format!(
-                    "{}: its server is dead; clean up with `uswap down {}`",
-                    service.name, service.name
-                )),
-                Err(e) => note(&format!("{}: {e}", service.name)),
-            }
+            let why = match service.state() {
+                Ok(State::Running(status)) => {
+                    found.push(*status);
+                    continue;
+                }
+                Ok(State::Dead) => {
+                    let (what, remedy) = service.why_dead();
+                    format!("{what}; {remedy}")
+                }
+                Err(e) => e.to_string(),
+            };
+            note(&format!("{}: {why}", service.name));
+            code = ExitCode::FAILURE;
         }
+        self.print(&columns, &found)?;
+        Ok(code)
+    }
+
+    fn print(&self, columns: &[&Column<Status>], found: &[Status]) -> StartResult<()> {
         if self.json && self.output == USUAL {
             return say(&(json(&found)? + "\n"));
         }
-        let numbers = Numbers { exact: self.bytes };
+        let numbers = Numbers { exact: self.bytes || self.json };
         let row = |status: &Status| columns.iter().map(|c| (c.value)(status, numbers)).collect();
         let rows: Vec<Vec<String>> = found.iter().map(row).collect();
-        let head: Vec<&str> = columns.iter().map(|column| column.name).collect();
         if self.json {
-            let object = |row: &Vec<String>| -> serde_json::Map<String, serde_json::Value> {
-                let names = head.iter().map(|name| name.to_ascii_lowercase());
-                names.zip(row.iter().map(|value| value.as_str().into())).collect()
+            let object = |(status, row): (&Status, Vec<String>)| -> Map<String, Value> {
+                let mut object: Map<String, Value> =
+                    columns.iter().zip(row).map(|(column, value)| column.json(value)).collect();
+                if let Some(swap) = object.get_mut("swap") {
+                    *swap = serde_json::to_value(&status.swap).unwrap_or_default();
+                }
+                object
             };
-            let objects: Vec<_> = rows.iter().map(object).collect();
+            let objects: Vec<_> = found.iter().zip(rows).map(object).collect();
             return say(&(json(&objects)? + "\n"));
         }
+        let head: Vec<&str> = columns.iter().map(|column| column.name).collect();
         let right: Vec<usize> = (0..columns.len()).filter(|&i| columns[i].is_number).collect();
         say(&table::render(Some(head.as_slice()).filter(|_| !self.noheadings), &rows, &right))
     }

@@ -109,7 +109,7 @@ fn dispatch(command: Command) -> StartResult<ExitCode> {
         Command::Down(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Upgrade(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::CheckState(args) => args.execute().map(|()| ExitCode::SUCCESS),
-        Command::List(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::List(args) => args.execute(),
         Command::Status(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Set(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Reload(args) => args.execute().map(|()| ExitCode::SUCCESS),

@@ -4,10 +4,13 @@ use super::flags::RunDir;
 use super::say;
 use crate::config::load::{self, Keys};
 use crate::config::{RUN_DIR_DEFAULT, check};
-use crate::daemon::device_of;
 use crate::daemon::protocol::{Reply, Request, Status, ask};
+use crate::daemon::usage::swap_area;
+use crate::daemon::{device_of, has_process};
 use crate::error::{StartError, StartResult};
+use crate::ublk::ctrl::block_path;
 use clap::Args;
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -52,7 +55,7 @@ impl Service {
         Ok(Self { name: name.into(), socket, run_dir })
     }
 
-    /// All services with a socket in `run_dir`, by name. No directory means no services.
+    /// All services with a socket or a state in `run_dir`, by name. No directory means no services.
     pub fn all(run_dir: &Path) -> StartResult<Vec<Self>> {
         let entries = match std::fs::read_dir(run_dir) {
             Ok(entries) => entries,
@@ -62,17 +65,20 @@ impl Service {
                 return Err(StartError::failure(what, "run as root or name another --run-dir"));
             }
         };
-        let mut found: Vec<Self> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|ext| ext == "sock"))
-            .filter_map(|socket| {
-                let name = socket.file_stem()?.to_str()?.to_owned();
-                Some(Self { name, socket, run_dir: run_dir.into() })
-            })
-            .collect();
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        let names: BTreeSet<String> =
+            entries.flatten().filter_map(|entry| service_of(&entry.path())).collect();
+        Ok(names.into_iter().map(|name| Self::in_dir(name, run_dir)).collect())
+    }
+
+    /// A service that has something in `run_dir`. Its socket can be elsewhere: then its file says.
+    fn in_dir(name: String, run_dir: &Path) -> Self {
+        let socket = run_dir.join(format!("{name}.sock"));
+        let elsewhere = || {
+            let service = Self::named(Path::new("/"), &name, None).ok()?;
+            (service.run_dir == run_dir).then_some(service.socket)
+        };
+        let socket = if socket.exists() { socket } else { elsewhere().unwrap_or(socket) };
+        Self { name, socket, run_dir: run_dir.into() }
     }
 
     /// The service of this name; without one, the only one there is.
@@ -81,21 +87,40 @@ impl Service {
             return Self::named(Path::new("/"), name, run_dir.given.as_deref());
         }
         let mut all = Self::all(run_dir.path())?;
-        match (all.pop(), all.len()) {
-            (Some(only), 0) => Ok(only),
-            (None, _) => Err(StartError::failure(
-                format!("no service in {}", run_dir.path().display()),
-                "start one with `uswap up`",
-            )),
-            (Some(last), _) => {
-                all.push(last);
-                let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
-                Err(StartError::usage(
-                    format!("there are several services: {}", names.join(", ")),
-                    "name one of them",
-                ))
-            }
+        if all.iter().any(Self::answers) {
+            // Nobody means a dead one while another lives.
+            all.retain(Self::answers);
         }
+        if all.len() > 1 {
+            let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
+            let what = format!("there are several services: {}", names.join(", "));
+            return Err(StartError::usage(what, "name one of them"));
+        }
+        all.pop().ok_or_else(|| {
+            let what = format!("no service in {}", run_dir.path().display());
+            StartError::failure(what, "start one with `uswap up`")
+        })
+    }
+
+    /// Whether somebody listens, which may be busy.
+    fn answers(&self) -> bool {
+        UnixStream::connect(&self.socket).is_ok()
+    }
+
+    /// What a service is that has no server, and what to do about that.
+    pub fn why_dead(&self) -> (&'static str, String) {
+        let name = &self.name;
+        if has_process(name, &self.run_dir) {
+            return ("its server is being replaced", "ask again in a moment".into());
+        }
+        let device = device_of(&self.run_dir, name).map(block_path);
+        // A table that cannot be read counts as "in use".
+        let wanted = device.is_some_and(|at| !matches!(swap_area(Path::new("/"), &at), Ok(None)));
+        if wanted {
+            let remedy = format!("`uswap run --name {name}` serves them again");
+            return ("its server is dead and programs wait for their pages", remedy);
+        }
+        ("its server is dead", format!("clean up with `uswap down {name}`"))
     }
 
     /// What the service says of itself; an error if no server answers.
@@ -151,6 +176,15 @@ impl Service {
     }
 }
 
+/// The service whose socket or state directory `path` is.
+fn service_of(path: &Path) -> Option<String> {
+    let name = match path.extension().is_some_and(|end| end == "sock") {
+        true => path.file_stem()?,
+        false => path.file_name().filter(|_| path.is_dir())?,
+    };
+    name.to_str().filter(|name| check::name(name).is_ok()).map(str::to_owned)
+}
+
 /// Finds a service by its device.
 #[derive(Args, Debug)]
 pub struct UdevName {
@@ -200,9 +234,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         drop(std::os::unix::net::UnixListener::bind(dir.path().join("b.sock")).expect("bind"));
         std::fs::write(dir.path().join("b.log"), "").expect("log");
+        std::fs::create_dir(dir.path().join("a")).expect("state");
+        std::fs::create_dir(dir.path().join(".hidden")).expect("no state");
         let all = Service::all(dir.path()).expect("readable");
-        assert_eq!(all.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["b"]);
-        assert!(matches!(all[0].state(), Ok(State::Dead)));
+        assert_eq!(all.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(all.iter().all(|one| matches!(one.state(), Ok(State::Dead))));
+        let run_dir = RunDir { given: Some(dir.path().into()) };
+        let several = Service::chosen(None, &run_dir).expect_err("none lives").to_string();
+        assert!(several.contains("several services: a, b"), "{several}");
+        let _lives = std::os::unix::net::UnixListener::bind(dir.path().join("c.sock"));
+        assert_eq!(Service::chosen(None, &run_dir).expect("the one that lives").name, "c");
         assert!(Service::all(&dir.path().join("none")).expect("no directory").is_empty());
     }
 

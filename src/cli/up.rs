@@ -61,6 +61,7 @@ impl Up {
         let running = running_device(&service)?;
         if running.is_none() {
             crate::daemon::check_for_swap(&settings)?;
+            warn_of_writing(&settings);
         }
         self.tune(root, &settings.run_dir);
         let enabled = match running {
@@ -94,6 +95,15 @@ impl Up {
         {
             note(&format!("{warning}; or use `uswap up --disable-zswap`"));
         }
+    }
+}
+
+/// Says why the start will take long, where it will: what the server says goes to its log.
+fn warn_of_writing(settings: &Settings) {
+    let missing = settings.spill.as_ref().filter(|path| !path.exists());
+    if let (Some(path), Target::Swap, 1..) = (missing, settings.target, settings.spill_size) {
+        let (bytes, path) = (size::format(settings.spill_size), path.display());
+        note(&format!("first {bytes} of zeros are written to {path}, once"));
     }
 }
 

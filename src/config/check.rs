@@ -155,7 +155,7 @@ pub fn settings(root: &Path, keys: Keys) -> StartResult<Settings> {
         metrics,
         swapon,
         priority: Some(priority),
-        discard: keys.discard.unwrap_or(false),
+        discard: keys.discard.unwrap_or(swapon),
         standby: keys.standby.unwrap_or(target != Target::Null && !unsafe_no_lock),
         unsafe_no_lock,
     })

@@ -6,8 +6,20 @@ use crate::error::{StartError, StartResult};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// How a key of a service that runs can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// At once, by `uswap set` and `uswap reload`.
+    Live,
+    /// When the service is started anew.
+    Restart,
+}
+
 macro_rules! keys {
-    ($($(#[doc = $doc:literal])+ $field:ident $word:literal: $type:ty = $example:literal,)+) => {
+    ($(
+        $(#[doc = $doc:literal])+
+        $field:ident $word:literal: $type:ty = $example:literal, $change:ident;
+    )+) => {
         /// What one source (the file or the flags) says; silence is `None`.
         #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -22,6 +34,9 @@ macro_rules! keys {
             /// A value for each of them, as it is written in a file: the default where there is
             /// one that does not depend on the machine.
             pub const EXAMPLES: &[&str] = &[$($example),+];
+
+            /// How each of them can change while the service runs.
+            pub const CHANGES: &[Change] = &[$(Change::$change),+];
 
             /// Whether something is said about this key.
             pub fn says(&self, word: &str) -> bool {
@@ -41,53 +56,53 @@ macro_rules! keys {
 
 keys! {
     /// Name of the service.
-    name "name": String = "\"default\"",
+    name "name": String = "\"default\"", Restart;
     /// Device number.
-    id "id": u32 = "0",
+    id "id": u32 = "0", Restart;
     /// Size of the device.
-    size "size": Bytes = "\"3 * min(ram / 4, 4G)\"",
+    size "size": Bytes = "\"3 * min(ram / 4, 4G)\"", Restart;
     /// RAM for stored pages.
-    pool "pool": Bytes = "\"min(ram / 4, 4G)\"",
+    pool "pool": Bytes = "\"min(ram / 4, 4G)\"", Restart;
     /// Hardware queues.
-    queues "queues": u16 = "1",
+    queues "queues": u16 = "1", Restart;
     /// Requests in flight per queue.
-    depth "depth": u16 = "64",
+    depth "depth": u16 = "64", Restart;
     /// Room for pages that are committed and not yet compressed.
-    staging "staging": Bytes = "\"8M\"",
+    staging "staging": Bytes = "\"8M\"", Restart;
     /// Threads that compress for the queues.
-    helpers "helpers": u16 = "1",
+    helpers "helpers": u16 = "1", Restart;
     /// Longest time that a queue thread polls before it sleeps.
-    poll_us "poll-us": u32 = "200",
+    poll_us "poll-us": u32 = "200", Live;
     /// Codec.
-    codec "codec": CodecChoice = "\"lz4\"",
+    codec "codec": CodecChoice = "\"lz4\"", Restart;
     /// What becomes of pages that stay.
-    policy "policy": String = "\"balanced\"",
+    policy "policy": String = "\"balanced\"", Live;
     /// What the device does with pages.
-    target "target": Target = "\"swap\"",
+    target "target": Target = "\"swap\"", Restart;
     /// File or block device of the loop target, or where pages go that leave RAM.
-    spill "spill": PathBuf = "\"/var/lib/uswap/spill\"",
+    spill "spill": PathBuf = "\"/var/lib/uswap/spill\"", Restart;
     /// How much of it is used for that.
-    spill_size "spill-size": Bytes = "\"16G\"",
+    spill_size "spill-size": Bytes = "\"16G\"", Restart;
     /// How the loop target moves data.
-    copy "copy": CopyChoice = "\"auto\"",
+    copy "copy": CopyChoice = "\"auto\"", Restart;
     /// Swap to a spill file or device that is known to be unsafe for it.
-    unsafe_spill "unsafe-spill": bool = "false",
+    unsafe_spill "unsafe-spill": bool = "false", Restart;
     /// Control socket.
-    socket "socket": PathBuf = "\"/run/uswap/default.sock\"",
+    socket "socket": PathBuf = "\"/run/uswap/default.sock\"", Restart;
     /// Where metrics are served.
-    metrics "metrics": String = "\"127.0.0.1:10847\"",
+    metrics "metrics": String = "\"127.0.0.1:10847\"", Live;
     /// State of all services.
-    run_dir "run-dir": PathBuf = "\"/run/uswap\"",
+    run_dir "run-dir": PathBuf = "\"/run/uswap\"", Restart;
     /// mkswap and swapon once the device serves.
-    swapon "swapon": bool = "false",
+    swapon "swapon": bool = "false", Restart;
     /// Priority for swapon.
-    priority "priority": i16 = "100",
+    priority "priority": i16 = "100", Restart;
     /// swapon with discards.
-    discard "discard": bool = "false",
+    discard "discard": bool = "true", Restart;
     /// Keep a standby that takes over when the server dies.
-    standby "standby": bool = "true",
+    standby "standby": bool = "true", Restart;
     /// Development only: go on without locked memory.
-    unsafe_no_lock "unsafe-no-lock": bool = "false",
+    unsafe_no_lock "unsafe-no-lock": bool = "false", Restart;
 }
 
 /// The file a service has when nobody names another.

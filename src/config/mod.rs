@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod policy;
 pub mod size;
 pub mod spill;
+mod words;
 pub mod zram_generator;
 
 pub use metrics::{METRICS_DEFAULT, Metrics};

@@ -2,6 +2,7 @@
 
 use crate::error::{StartError, StartResult};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use uswap_policy::{Settings, SettingsError};
 
@@ -24,6 +25,16 @@ pub struct PolicyChoice {
 impl fmt::Debug for PolicyChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.name.fmt(f)
+    }
+}
+
+impl PolicyChoice {
+    /// Tells two policies of one name apart, as a file is that was changed. The same program gives
+    /// the same digest.
+    pub fn digest(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        format!("{:?}", self.settings).hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
     }
 }
 

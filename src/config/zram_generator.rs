@@ -4,9 +4,12 @@
 //! each device; sizes are expressions in MiB of `ram`, which is in MiB too.
 
 use super::amount::Bytes;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
-/// Where zram-generator looks for its file, first to last.
+/// Where zram-generator looks for its file, first to last. Drop-ins are in `FILE.d/*.conf`, and of
+/// those with one name that in the first place counts.
 pub const FILES: [&str; 4] = [
     "/etc/systemd/zram-generator.conf",
     "/run/systemd/zram-generator.conf",
@@ -14,26 +17,48 @@ pub const FILES: [&str; 4] = [
     "/usr/lib/systemd/zram-generator.conf",
 ];
 
+/// The files that count of those named in `places`: the first that is there, then drop-ins by name.
+pub fn files(places: &[PathBuf]) -> Vec<PathBuf> {
+    let mut drop_ins = BTreeMap::new();
+    for place in places.iter().rev() {
+        let entries = std::fs::read_dir(format!("{}.d", place.display()));
+        let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+        let ours = paths.filter(|path| path.extension().is_some_and(|end| end == "conf"));
+        drop_ins.extend(ours.filter_map(|path| Some((path.file_name()?.to_owned(), path))));
+    }
+    let first = places.iter().find(|path| path.exists()).cloned();
+    first.into_iter().chain(drop_ins.into_values()).collect()
+}
+
 /// What zram-generator takes if its file does not say.
 const SIZE_DEFAULT: &str = "min(ram / 2, 4096)";
 
-/// Keys and values of one section, and the line of each.
+/// Keys and values of one section, and where each stands.
 #[derive(Debug, Default)]
 struct Section<'a> {
     name: &'a str,
-    keys: Vec<(usize, &'a str, &'a str)>,
+    keys: Vec<(String, &'a str, &'a str)>,
 }
 
 impl<'a> Section<'a> {
     fn get(&self, key: &str) -> Option<&'a str> {
-        self.keys.iter().rev().find(|(_, word, _)| *word == key).map(|(_, _, value)| *value)
+        self.keys.iter().find(|(_, word, _)| *word == key).map(|(_, _, value)| *value)
+    }
+
+    /// What is said later counts.
+    fn set(&mut self, place: String, key: &'a str, value: &'a str) {
+        self.keys.retain(|(_, word, _)| *word != key);
+        self.keys.push((place, key, value));
     }
 }
 
-/// The configuration that `text` amounts to, as TOML, with what cannot be taken over in comments.
-/// An error says the line and what is wrong with it.
-pub fn import(text: &str) -> Result<String, String> {
-    let sections = sections(text)?;
+/// The configuration that these files amount to, those that win last, as TOML, with what cannot be
+/// taken over in comments. An error says the file, the line and what is wrong with it.
+pub fn import(files: &[(PathBuf, String)]) -> Result<String, String> {
+    let mut sections = Vec::new();
+    for (path, text) in files {
+        read(&mut sections, path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
     let devices: Vec<&Section<'_>> =
         sections.iter().filter(|s| s.name.starts_with("zram")).collect();
     let Some((first, others)) = devices.split_first() else {
@@ -55,25 +80,30 @@ pub fn import(text: &str) -> Result<String, String> {
     Ok(toml)
 }
 
-fn sections(text: &str) -> Result<Vec<Section<'_>>, String> {
-    let mut sections: Vec<Section<'_>> = Vec::new();
+/// Adds what one file says.
+fn read<'a>(sections: &mut Vec<Section<'a>>, path: &Path, text: &'a str) -> Result<(), String> {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut current = None;
     for (line, number) in text.lines().map(str::trim).zip(1..) {
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
         if let Some(name) = line.strip_prefix('[') {
             let name = name.strip_suffix(']').ok_or(format!("line {number}: \"]\" is missing"))?;
-            sections.push(Section { name: name.trim(), keys: Vec::new() });
+            let name = name.trim();
+            current = Some(sections.iter().position(|s| s.name == name).unwrap_or_else(|| {
+                sections.push(Section { name, keys: Vec::new() });
+                sections.len() - 1
+            }));
             continue;
         }
         let (key, value) = line
             .split_once('=')
             .ok_or(format!("line {number}: neither [SECTION] nor KEY=VALUE"))?;
-        let section =
-            sections.last_mut().ok_or(format!("line {number}: a key before any [SECTION]"))?;
-        section.keys.push((number, key.trim(), value.trim()));
+        let at = current.ok_or(format!("line {number}: a key before any [SECTION]"))?;
+        sections[at].set(format!("line {number} of {file}"), key.trim(), value.trim());
     }
-    Ok(sections)
+    Ok(())
 }
 
 /// One section as TOML.
@@ -87,7 +117,7 @@ fn one(section: &Section<'_>) -> String {
     }
     size(section, &mut toml);
     pool(section, &mut toml);
-    for (number, key, value) in &section.keys {
+    for (place, key, value) in &section.keys {
         let taken = match *key {
             "zram-size" | "zram-fraction" | "max-zram-size" | "zram-resident-limit" => continue,
             "mount-point" => continue,
@@ -100,12 +130,13 @@ fn one(section: &Section<'_>) -> String {
             ),
             "options" => format!("discard = {}\n", value.contains("discard")),
             "fs-type" if *value == "swap" => continue,
+            "host-memory-limit" if *value == "none" => continue,
             "host-memory-limit" => format!(
                 "# With more than {} MiB of RAM there was to be no device: then do not enable the \
                  service.\n",
                 shown(value)
             ),
-            _ => format!("# Line {number} was left out: {} = {}\n", shown(key), shown(value)),
+            _ => format!("# Left out, {}: {} = {}\n", shown(place), shown(key), shown(value)),
         };
         toml += &taken;
     }
@@ -212,6 +243,9 @@ fn codec(value: &str) -> String {
 fn priority(value: &str) -> String {
     match value.parse::<i16>() {
         Ok(priority) if priority >= 0 => format!("priority = {priority}\n"),
+        Ok(-1) => "# It said -1: that the kernel chooses, below every area with a number.\n\
+                   priority = 0\n"
+            .to_owned(),
         _ => format!("# A priority of {} is not taken: use 0 to 32767.\n", shown(value)),
     }
 }
@@ -232,8 +266,12 @@ mod tests {
     use crate::config::load;
     use std::path::Path;
 
+    fn import_one(text: &str) -> Result<String, String> {
+        import(&[("z.conf".into(), text.into())])
+    }
+
     fn imported(text: &str) -> (String, load::Keys) {
-        let toml = import(text).expect(text);
+        let toml = import_one(text).expect(text);
         let keys = load::parse(Path::new("x"), &toml).expect(&toml);
         (toml, keys)
     }
@@ -289,7 +327,7 @@ mod tests {
             "could not be understood: ram ^ 2",
             "It said: lzo-rle zstd(level=3) (type=idle)",
             "A priority of -3 is not taken",
-            "Line 6 was left out: new-key = 5",
+            "Left out, line 6 of z.conf: new-key = 5",
             "more than 9048 MiB",
             "[zram1] was left out",
             "# # It was no swap but a file system, mounted on /var/tmp",
@@ -300,6 +338,31 @@ mod tests {
     }
 
     #[test]
+    fn drop_ins_go_over_the_file_wherever_they_are() {
+        let dir = tempfile::tempdir().expect("directory");
+        let places = ["etc", "run", "usr"].map(|name| dir.path().join(name).join("z.conf"));
+        let write = |place: &Path, name: &str, text: &str| {
+            let drop_ins = PathBuf::from(format!("{}.d", place.display()));
+            let path = if name.is_empty() { place.to_owned() } else { drop_ins.join(name) };
+            std::fs::create_dir_all(path.parent().expect("has one")).expect("directory");
+            std::fs::write(path, text).expect("file");
+        };
+        write(&places[2], "", "[zram0]\nzram-size = 512\nswap-priority = 5\n");
+        write(&places[0], "20-b.conf", "[zram0]\nzram-size = 1024\n");
+        write(&places[2], "20-b.conf", "[zram0]\nzram-size = 2048\n");
+        write(&places[1], "10-a.conf", "[zram0]\nswap-priority = -1\nzram-size = 4096\n");
+        write(&places[1], "30-c.conf~", "[zram0]\nzram-size = 8192\n");
+        let read = |path: PathBuf| (path.clone(), std::fs::read_to_string(path).expect("file"));
+        let all: Vec<_> = files(&places).into_iter().map(read).collect();
+        assert_eq!(all.len(), 3);
+        let toml = import(&all).expect("right");
+        let keys = load::parse(Path::new("x"), &toml).expect(&toml);
+        assert_eq!((keys.size, keys.priority), (Some(Bytes::Exact(1 << 30)), Some(0)));
+        let toml = import_one("[zram0]\nhost-memory-limit = none\n").expect("right");
+        assert!(!toml.contains("none"), "{toml}");
+    }
+
+    #[test]
     fn what_is_no_such_file_is_refused_with_the_line() {
         for (text, part) in [
             ("", "no section [zram0]"),
@@ -307,7 +370,7 @@ mod tests {
             ("[zram0]\n\nsize\n", "line 3: neither"),
             ("zram-size = 1\n", "line 1: a key before"),
         ] {
-            let error = import(text).expect_err(text);
+            let error = import_one(text).expect_err(text);
             assert!(error.contains(part), "{error}");
         }
     }

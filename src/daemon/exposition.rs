@@ -19,6 +19,7 @@ pub fn text(status: &Status) -> String {
     let device = Path::new(&status.device).file_name().unwrap_or_default().to_string_lossy();
     let mut page = Page::new(&[("device", &device), ("service", &status.name)]);
     service(&mut page, status);
+    processes(&mut page, status);
     memory(&mut page, status);
     tiers(&mut page, status);
     safety(&mut page, status);
@@ -53,6 +54,20 @@ fn service(page: &mut Page, status: &Status) {
         page.add(names::SWAP_USED, &[], swap.used_bytes as f64);
         page.add(names::SWAP_PRIORITY, &[], swap.priority.into());
         page.add(names::STALE, &[], swap.stale_pages_min as f64);
+    }
+}
+
+/// Who would go on if the server died; nothing for a service that is one process.
+fn processes(page: &mut Page, status: &Status) {
+    let Some(processes) = &status.processes else { return };
+    page.add(names::PARENT_ALIVE, &[], flag(processes.parent_pid != 0));
+    page.add(names::STANDBY_READY, &[], flag(processes.standby_warm));
+    page.add(names::RECOVERIES, &[], processes.recoveries as f64);
+    for (metric, us) in [
+        (names::LAST_RECOVERY, processes.last_recovery_us),
+        (names::LONGEST_RECOVERY, processes.longest_recovery_us),
+    ] {
+        page.add(metric, &[], us as f64 / 1e6);
     }
 }
 

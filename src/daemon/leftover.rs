@@ -96,7 +96,9 @@ fn lock_path(name: &str, run_dir: &Path) -> PathBuf {
 
 fn lock(name: &str, run_dir: &Path) -> StartResult<Option<LockFile>> {
     let path = lock_path(name, run_dir);
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir);
+    // As `uswap up` makes it: names are no secret, so that `uswap list` can say "run as root" to
+    // others, and whatever is in there is its owner's alone.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(run_dir);
     made.and_then(|()| LockFile::take(&path)).map_err(|e| {
         let what = format!("cannot lock {} ({e})", path.display());
         StartError::failure(what, "run as root, or give another --run-dir")
@@ -143,6 +145,14 @@ pub fn remove(name: &str, dir: &Path) -> StartResult<()> {
         remove_device(name, id, cookie)?;
     }
     StateDir::remove(dir).map_err(|e| cannot(&format!("remove {}", dir.display()), &e))
+}
+
+/// Whether a process of the service lives, be it a server or not. What cannot be told is no.
+pub fn has_process(name: &str, run_dir: &Path) -> bool {
+    let Ok(page) = ControlPage::open(&state::dir_of(run_dir, name)) else { return false };
+    let holders = page.recent_tickets().map(|ticket| page.holder(ticket));
+    let mut all = holders.chain([page.parent()]).filter(|holder| holder.pid != 0);
+    all.any(|holder| matches!(Process::open(holder), Ok(Some(_))))
 }
 
 /// Refuses while a process of the service lives although its parent does not.

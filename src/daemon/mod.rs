@@ -86,7 +86,7 @@ pub mod engine {
 }
 
 pub use backing::{best as best_copy_mode, check_for_swap};
-pub use leftover::{is_taken, kill_all, remove_leftover};
+pub use leftover::{has_process, is_taken, kill_all, remove_leftover};
 pub use live::KEYS as LIVE_KEYS;
 pub use parent::run as run_parent;
 pub use program::hold_libraries;
@@ -148,7 +148,7 @@ fn serve_as(
     };
     let scrape = match heir {
         None => Scrape::start(settings, tell)?,
-        Some(_) => Scrape::start_beside(settings)?,
+        Some(seat) => Scrape::start_beside(settings, seat)?,
     };
     let backing = Backing::open(settings, controller.features(), heir.is_some(), tell)?;
     let copy = backing.as_ref().map_or(CopyMode::Copy, |backing| backing.copy);

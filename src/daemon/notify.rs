@@ -1,13 +1,14 @@
 //! Words to the service manager, as sd_notify(3) describes them: a datagram to a socket that it
 //! names in the environment.
 
+use crate::config::size::format as human;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, IsTerminal, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Whoever started us and wants to hear how it goes.
 #[derive(Debug)]
@@ -42,6 +43,54 @@ impl Manager {
     }
 }
 
+/// Tells how a start gets on that takes long: the manager, so that it goes on waiting, and whoever
+/// watches at a terminal.
+#[derive(Debug)]
+pub struct Progress {
+    what: String,
+    manager: Option<Manager>,
+    terminal: bool,
+    said_at: Option<Instant>,
+}
+
+/// Time between two words about progress, and for how long the manager is asked to wait for the
+/// next.
+const SAY_EVERY: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(120);
+
+impl Progress {
+    /// Of `what`.
+    pub fn of(what: String) -> Self {
+        let terminal = io::stderr().is_terminal();
+        Self { what, manager: Manager::of_this_process(), terminal, said_at: None }
+    }
+
+    /// So much of all is done.
+    pub fn tell(&mut self, done: u64, all: u64) {
+        if self.said_at.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            return;
+        }
+        self.said_at = Some(Instant::now());
+        let words = format!("{}: {} of {}", self.what, human(done), human(all));
+        if let Some(manager) = &self.manager {
+            let us = WAIT_MAX.as_micros();
+            manager.tell(&format!("EXTEND_TIMEOUT_USEC={us}\nSTATUS={words}"));
+        }
+        if self.terminal {
+            // Nobody is there to complain to about a terminal that is gone.
+            let _ = write!(io::stderr(), "\r\x1b[K{words}");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal && self.said_at.is_some() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
 /// How often the manager wants to hear that this process is well, at least; none if it does not.
 pub fn watchdog() -> Option<Duration> {
     let us = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
@@ -69,5 +118,20 @@ mod tests {
         assert_eq!(&words[..count], b"STOPPING=1");
         drop((at_path, abstracted));
         Manager::at(path.as_os_str()).expect("an address").tell("to nobody");
+    }
+    #[test]
+    fn progress_asks_the_manager_to_wait_but_not_with_every_step() {
+        let name = format!("uswap-progress-{}", std::process::id());
+        let theirs = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).expect("name"))
+            .expect("bound");
+        theirs.set_nonblocking(true).expect("set");
+        let manager = Manager::at(OsStr::new(&format!("@{name}"))).ok();
+        let mut progress =
+            Progress { what: "writing x".into(), manager, terminal: false, said_at: None };
+        (1..=3).for_each(|done| progress.tell(done << 20, 4 << 20));
+        let mut words = [0; 128];
+        let count = theirs.recv(&mut words).expect("received");
+        assert_eq!(&words[..count], b"EXTEND_TIMEOUT_USEC=120000000\nSTATUS=writing x: 1M of 4M");
+        assert!(theirs.recv(&mut words).is_err(), "once a second is enough");
     }
 }

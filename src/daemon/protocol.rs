@@ -86,7 +86,11 @@ pub struct Status {
     /// Where metrics can be scraped, absent where they cannot.
     #[serde(default)]
     pub metrics: Option<String>,
-    /// Seconds since the device began to serve.
+    /// Keys of the configuration file as they are now: what the service was started with, and what
+    /// has changed since. Sizes are bytes.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+    /// Seconds since the server began to serve.
     pub uptime_seconds: u64,
     /// The kernel's use of the device as swap, absent when it is not a swap area.
     pub swap: Option<SwapUse>,
@@ -174,6 +178,9 @@ pub struct BackingUse {
 pub struct PolicyUse {
     /// As it was given.
     pub name: String,
+    /// Tells contents apart that have one name.
+    #[serde(default)]
+    pub digest: String,
     /// Its victim policy.
     pub victim: String,
     /// The machine's memory: `calm`, `tight` or `critical`.

@@ -6,6 +6,7 @@
 //! written once: otherwise the file system would allocate, or convert, when the machine is out of
 //! memory.
 
+use super::notify::Progress;
 use super::{Tell, backing};
 use crate::config::size::format as human;
 use crate::config::{Settings, Target};
@@ -118,7 +119,8 @@ fn make_if_missing(path: &Path, bytes: u64, tell: Tell<'_>) -> StartResult<bool>
         return Ok(false);
     }
     tell(&format!("writing {} of zeros to {}, once", human(bytes), path.display()));
-    spill::make(path, bytes).map(|()| true).map_err(|e| {
+    let mut progress = Progress::of(format!("writing {}", path.display()));
+    spill::make(path, bytes, &mut |done| progress.tell(done, bytes)).map(|()| true).map_err(|e| {
         let remedy = match e.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "use a smaller --spill-size, or make room on that file system"

@@ -15,7 +15,7 @@ use super::spill_file::SpillFile;
 use super::spilling::Spilling;
 use super::state::State;
 use super::usage;
-use crate::config::Settings;
+use crate::config::{Metrics, Settings};
 use crate::limits::{SEGMENT_BYTES, SLAB_BYTES};
 use crate::stats::Stats;
 use crate::stats::histogram::Counts;
@@ -82,14 +82,16 @@ impl Sources<'_> {
             .map(|(name, _, value)| (name.to_owned(), value))
             .collect();
         let pages = pages(&counters);
+        let swap = usage::swap_area(root, &device).ok().flatten().map(|area| SwapUse {
+            size_bytes: area.size_bytes,
+            used_bytes: area.used_bytes,
+            stale_pages_min: pages.stored.saturating_sub(area.used_bytes >> PAGE_SHIFT),
+            priority: area.priority,
+        });
         Status {
             name: self.settings.name.clone(),
-            swap: usage::swap_area(root, &device).ok().flatten().map(|area| SwapUse {
-                size_bytes: area.size_bytes,
-                used_bytes: area.used_bytes,
-                stale_pages_min: pages.stored.saturating_sub(area.used_bytes >> PAGE_SHIFT),
-                priority: area.priority,
-            }),
+            settings: self.words(swap.as_ref()),
+            swap,
             device: device.display().to_string(),
             id: self.id,
             pid: match processes.as_ref().map_or(0, |processes| processes.parent_pid) {
@@ -136,6 +138,25 @@ impl Sources<'_> {
         }
     }
 
+    /// Keys as they are now.
+    fn words(&self, swap: Option<&SwapUse>) -> BTreeMap<String, String> {
+        let mut words = self.settings.words();
+        let metrics = Metrics { address: self.scrape.listening(), asked: true };
+        let now = [
+            ("id", self.id.to_string()),
+            ("queues", self.queues.to_string()),
+            ("poll-us", self.live.poll_us.load(Ordering::Relaxed).to_string()),
+            ("policy", self.live.policy().name),
+            ("metrics", metrics.to_string()),
+        ];
+        // Whoever did it, as `uswap up` does from outside.
+        let used = swap
+            .map(|swap| [("swapon", true.to_string()), ("priority", swap.priority.to_string())]);
+        let all = now.into_iter().chain(used.into_iter().flatten());
+        words.extend(all.map(|(key, value)| (key.to_owned(), value)));
+        words
+    }
+
     fn backing(&self) -> Option<BackingUse> {
         let (backing, path) = self.backing.zip(self.settings.spill.as_ref())?;
         Some(BackingUse {
@@ -151,6 +172,7 @@ impl Sources<'_> {
         let plan = shown.plan?;
         let policy = self.live.policy();
         Some(PolicyUse {
+            digest: policy.digest(),
             name: policy.name,
             victim: policy.settings.victim,
             pressure: plan.pressure.name().to_owned(),

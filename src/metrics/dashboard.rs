@@ -45,13 +45,13 @@ const PANELS: &[Panel] = &[
         stacked: false,
         series: &[
             (
-                "4096 * sum by (service) (uswap_pages{@,tier=\"pool\"}) \
-                 / on (service) uswap_pool_object_bytes{@}",
+                "4096 * sum by (instance, service) (uswap_pages{@,tier=\"pool\"}) \
+                 / on (instance, service) uswap_pool_object_bytes{@}",
                 "objects",
             ),
             (
-                "4096 * sum by (service) (uswap_pages{@,tier=~\"pool|slot\"}) \
-                 / on (service) uswap_pool_resident_bytes{@}",
+                "4096 * sum by (instance, service) (uswap_pages{@,tier=~\"pool|slot\"}) \
+                 / on (instance, service) uswap_pool_resident_bytes{@}",
                 "all resident",
             ),
         ],
@@ -202,7 +202,11 @@ const PANELS: &[Panel] = &[
         title: "Protections",
         unit: "short",
         stacked: false,
-        series: &[("uswap_safe{@}", "{{protection}}"), ("uswap_swap_active{@}", "in use as swap")],
+        series: &[
+            ("uswap_safe{@}", "{{protection}}"),
+            ("uswap_swap_active{@}", "in use as swap"),
+            ("uswap_standby_ready{@}", "standby ready"),
+        ],
     },
 ];
 

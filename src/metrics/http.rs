@@ -1,10 +1,12 @@
 //! As much of HTTP/1.1 as a scrape needs: one request, one answer, and the connection ends.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// Longest time for one client, from its connection to the end of the answer.
+/// Longest time for a client to send its request, and again for it to take the answer.
 const CLIENT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest request head. Prometheus sends some 300 bytes.
 const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -25,15 +27,86 @@ enum Verdict {
     Other(&'static str, &'static str),
 }
 
-/// Answers one client: reads its request and calls `metrics` if that is what it wants. Takes at
-/// most some seconds, however slow the client is, plus what `metrics` takes.
-pub fn answer(
-    mut stream: TcpStream,
-    metrics: impl FnOnce() -> Result<String, String>,
-) -> io::Result<()> {
-    let deadline = Instant::now() + CLIENT_TIME_MAX;
-    let head = read_head(&mut stream, deadline)?;
-    let (status, kind, text, body) = match judge(&head) {
+/// A connection that is being answered, a step at a time: one that says nothing keeps nobody else
+/// waiting.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    deadline: Instant,
+    head: Vec<u8>,
+    /// What is left to be sent; nothing before the request is whole.
+    reply: VecDeque<u8>,
+}
+
+impl Client {
+    /// A client that has just come.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let deadline = Instant::now() + CLIENT_TIME_MAX;
+        Ok(Self { stream, deadline, head: Vec::new(), reply: VecDeque::new() })
+    }
+
+    /// Whether it waits to send; else it waits to read.
+    pub fn is_sending(&self) -> bool {
+        !self.reply.is_empty()
+    }
+
+    /// How long it may still take for what it does.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Goes as far as it can without waiting for the client; calls `metrics` if that is what it
+    /// wants. True once it has its answer; a client that went away is an error.
+    pub fn go_on(&mut self, metrics: impl FnOnce() -> Result<String, String>) -> io::Result<bool> {
+        if !self.is_sending() {
+            if !self.has_read_head()? {
+                return Ok(false);
+            }
+            self.reply = reply_to(&self.head, metrics).into();
+            self.deadline = Instant::now() + CLIENT_TIME_MAX;
+        }
+        while self.is_sending() {
+            match self.stream.write(self.reply.as_slices().0) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => drop(self.reply.drain(..count)),
+                Err(e) => return go_on_after(e).map(|()| false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads to the empty line that ends a head, to the end, or as many bytes as are allowed.
+    fn has_read_head(&mut self) -> io::Result<bool> {
+        let mut piece = [0; 1024];
+        while !self.head.windows(4).any(|w| w == b"\r\n\r\n") && self.head.len() < HEAD_BYTES_MAX {
+            match self.stream.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => self.head.extend_from_slice(&piece[..count]),
+                Err(e) => return go_on_after(e).map(|()| false),
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// Whether a failed read or write only has to be tried again later.
+fn go_on_after(e: io::Error) -> io::Result<()> {
+    match e.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
+        _ => Err(e),
+    }
+}
+
+/// All of the answer to a request.
+fn reply_to(head: &[u8], metrics: impl FnOnce() -> Result<String, String>) -> Vec<u8> {
+    let (status, kind, text, body) = match judge(head) {
         Verdict::Metrics { body } => match metrics() {
             Ok(text) => ("200 OK", METRICS_TYPE, text, body),
             Err(why) => ("503 Service Unavailable", TEXT_TYPE, why + "\n", body),
@@ -48,7 +121,7 @@ pub fn answer(
     if body {
         reply += &text;
     }
-    write_by(&mut stream, reply.as_bytes(), Instant::now() + CLIENT_TIME_MAX)
+    reply.into_bytes()
 }
 
 fn judge(head: &[u8]) -> Verdict {
@@ -76,56 +149,34 @@ fn judge(head: &[u8]) -> Verdict {
     }
 }
 
-/// What is left until `deadline`, or an error if nothing is.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-/// Bytes up to the empty line that ends a head, or as many as are allowed.
-fn read_head(stream: &mut TcpStream, deadline: Instant) -> io::Result<Vec<u8>> {
-    let (mut head, mut piece) = (Vec::new(), [0; 1024]);
-    while !head.windows(4).any(|w| w == b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
-        stream.set_read_timeout(Some(left(deadline)?))?;
-        match stream.read(&mut piece)? {
-            0 => break,
-            count => head.extend_from_slice(&piece[..count]),
-        }
-    }
-    Ok(head)
-}
-
-fn write_by(stream: &mut TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.set_write_timeout(Some(left(deadline)?))?;
-        match stream.write(bytes)? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => bytes = &bytes[count..],
-        }
-    }
-    stream.flush()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn asked(request: &[u8]) -> String {
+    fn connection() -> (Client, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = listener.local_addr().expect("bound");
+        let theirs = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        (Client::new(listener.accept().expect("client").0).expect("set up"), theirs)
+    }
+
+    /// Lets the client go on until it has its answer or is gone.
+    fn finish(client: &mut Client, metrics: Result<String, String>) {
+        while matches!(client.go_on(|| metrics.clone()), Ok(false)) {
+            assert!(!client.left().is_zero(), "it takes too long");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn asked(request: &[u8]) -> String {
+        let (mut client, mut theirs) = connection();
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let (stream, _) = listener.accept().expect("client");
-                // What a client does wrong is not the server's failure.
-                let _ = answer(stream, || Ok("a 1\n".into()));
-            });
-            let mut client = TcpStream::connect(address).expect("connected");
+            scope.spawn(move || finish(&mut client, Ok("a 1\n".into())));
             // The server may have answered and gone before all of a bad request was sent.
-            let _ = client.write_all(request);
-            let _ = client.shutdown(std::net::Shutdown::Write);
+            let _ = theirs.write_all(request);
+            let _ = theirs.shutdown(std::net::Shutdown::Write);
             let mut reply = Vec::new();
-            let _ = client.read_to_end(&mut reply);
+            let _ = theirs.read_to_end(&mut reply);
             String::from_utf8(reply).expect("text")
         })
     }
@@ -157,14 +208,13 @@ mod tests {
 
     #[test]
     fn a_failure_to_gather_is_told() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let mut client =
-            TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
-        client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").expect("sent");
-        let (stream, _) = listener.accept().expect("client");
-        answer(stream, || Err("no answer".into())).expect("answered");
+        let (mut client, mut theirs) = connection();
+        assert!(!client.go_on(|| Ok(String::new())).expect("there"), "it has said nothing yet");
+        theirs.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").expect("sent");
+        finish(&mut client, Err("no answer".into()));
+        drop(client);
         let mut reply = String::new();
-        client.read_to_string(&mut reply).expect("text");
+        theirs.read_to_string(&mut reply).expect("text");
         assert!(reply.starts_with("HTTP/1.1 503 ") && reply.ends_with("no answer\n"), "{reply}");
     }
 }

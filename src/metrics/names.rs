@@ -14,12 +14,22 @@ macro_rules! metrics {
 
 metrics! {
     Gauge INFO "uswap_info": "Always 1; what is served is in the labels.";
-    Gauge UPTIME "uswap_uptime_seconds": "Time since the device began to serve.";
+    Gauge UPTIME "uswap_uptime_seconds":
+        "Time since this server began to serve; from 0 again when a standby has taken over.";
     Gauge DEVICE_BYTES "uswap_device_size_bytes": "Size of the device.";
     Gauge SWAP_ACTIVE "uswap_swap_active": "Whether the kernel uses the device as swap.";
     Gauge SWAP_BYTES "uswap_swap_size_bytes": "Size of the swap area.";
     Gauge SWAP_USED "uswap_swap_used_bytes": "Slots that the kernel has in use, as bytes.";
     Gauge SWAP_PRIORITY "uswap_swap_priority": "Priority of the swap area.";
+
+    Gauge PARENT_ALIVE "uswap_parent_alive": "Whether the process that makes standbys lives.";
+    Gauge STANDBY_READY "uswap_standby_ready":
+        "Whether a standby is warm: it would take over at once if the server died.";
+    Counter RECOVERIES "uswap_recoveries_total":
+        "Times that a standby took over, upgrades included.";
+    Gauge LAST_RECOVERY "uswap_last_recovery_seconds":
+        "How long the last time took, from the server's end to the first request served.";
+    Gauge LONGEST_RECOVERY "uswap_longest_recovery_seconds": "How long the longest took.";
 
     Counter REQUESTS "uswap_requests_total": "Requests taken from the driver.";
     Counter REFUSED "uswap_refused_requests_total":

@@ -33,7 +33,9 @@ fn anonymous_ranges(maps: &str) -> Vec<(u64, u64)> {
     let range = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let (begin, end) = words.next()?.split_once('-')?;
-        let private = words.next()?.ends_with('p');
+        let mode = words.next()?;
+        // Reserved address space, of which some programs have terabytes, has no pages.
+        let private = mode.ends_with('p') && !mode.starts_with("---");
         let file = words.nth(2)? != "0";
         let name = words.next().unwrap_or("");
         // The rest in brackets ([vdso], [vvar], [vsyscall]) belongs to the kernel.
@@ -58,8 +60,10 @@ fn of_process(pid: u32, file: &str, e: &io::Error) -> io::Error {
 /// Shows `visit` every such page of a process, in address order. Needs CAP_SYS_PTRACE for processes
 /// of others. Errors name the file.
 pub fn for_each(pid: u32, mut visit: impl FnMut(Place)) -> io::Result<()> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"));
+    let maps = fs::read(format!("/proc/{pid}/maps"));
     let maps = maps.map_err(|e| of_process(pid, "maps", &e))?;
+    // Files can have names that are no text; they are not what is looked for.
+    let maps = String::from_utf8_lossy(&maps);
     let pagemap = File::open(format!("/proc/{pid}/pagemap"));
     let pagemap = pagemap.map_err(|e| of_process(pid, "pagemap", &e))?;
     let mut buffer = vec![0u8; PAGEMAP_BATCH * 8];
@@ -116,6 +120,7 @@ mod tests {
 7f0000000000-7f0000002000 rw-p 00000000 00:00 0
 7f0000010000-7f0000012000 rw-s 00000000 00:01 77     /dev/zero (deleted)
 7f0000020000-7f0000022000 rw-p 00001000 fe:01 99     /usr/lib/libc.so.6
+7f0000024000-7f8000024000 ---p 00000000 00:00 0
 7f0000030000-7f0000031000 rw-p 00000000 00:00 0      [anon: glibc: malloc]
 7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0      [stack]
 7ffd00030000-7ffd00034000 r--p 00000000 00:00 0      [vvar]

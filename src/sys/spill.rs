@@ -34,9 +34,9 @@ pub struct Spill {
 const MAKE_BYTES: usize = 1 << 20;
 
 /// Makes a file of `bytes` (whole pages) that nobody else may read, with every block allocated and
-/// written, and on the disk. Takes as long as writing that much. What was made is removed again
-/// when it fails.
-pub fn make(path: &Path, bytes: u64) -> io::Result<()> {
+/// written, and on the disk. Takes as long as writing that much; `written` hears how many bytes
+/// are. What was made is removed again when it fails.
+pub fn make(path: &Path, bytes: u64, written: &mut dyn FnMut(u64)) -> io::Result<()> {
     let mut open = OpenOptions::new();
     open.read(true).write(true).create_new(true).mode(0o600);
     let file = match open.clone().custom_flags(libc::O_DIRECT).open(path) {
@@ -48,14 +48,14 @@ pub fn make(path: &Path, bytes: u64) -> io::Result<()> {
         }
         file => file?,
     };
-    let filled = fill(&file, bytes);
+    let filled = fill(&file, bytes, written);
     if filled.is_err() {
         let _ = std::fs::remove_file(path);
     }
     filled
 }
 
-fn fill(file: &File, bytes: u64) -> io::Result<()> {
+fn fill(file: &File, bytes: u64, written: &mut dyn FnMut(u64)) -> io::Result<()> {
     // In one piece, and if there is no room that shows before everything is written.
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
         Err(rustix::io::Errno::OPNOTSUPP) => {}
@@ -67,6 +67,7 @@ fn fill(file: &File, bytes: u64) -> io::Result<()> {
         let len = (bytes - at).min(MAKE_BYTES as u64) as usize;
         file.write_all_at(&zeros[..len], at)?;
         at += len as u64;
+        written(at);
     }
     file.sync_all()
 }

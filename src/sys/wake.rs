@@ -28,7 +28,15 @@ impl Signals {
     /// Blocks the signals in this thread, and all threads it makes, and opens a descriptor that
     /// reports them.
     pub fn open() -> io::Result<Self> {
-        let set = all_but_defects();
+        Self::open_for(all_but_defects())
+    }
+
+    /// The same with those alone that end a program: for one that has something to put back first.
+    pub fn open_ends() -> io::Result<Self> {
+        Self::open_for(set_of(&[libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT]))
+    }
+
+    fn open_for(set: libc::sigset_t) -> io::Result<Self> {
         // SAFETY: `set` is initialised; the previous mask is not asked for.
         let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
         if result != 0 {
@@ -62,6 +70,18 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
+    // SAFETY: sigset_t is plain data, and sigemptyset gives it its value.
+    let mut set = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+    // SAFETY: `set` is a valid sigset_t.
+    unsafe { libc::sigemptyset(&mut set) };
+    for &signal in signals {
+        // SAFETY: `set` is a valid sigset_t and the signal numbers exist.
+        unsafe { libc::sigaddset(&mut set, signal) };
+    }
+    set
 }
 
 fn all_but_defects() -> libc::sigset_t {
@@ -121,10 +141,25 @@ pub fn wait_readable<const N: usize>(
     most: Duration,
 ) -> io::Result<[bool; N]> {
     let mut polls = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    poll(&mut polls, most)?;
+    Ok(polls.map(|p| !p.revents().is_empty()))
+}
+
+/// Sleeps until one of the descriptors is ready, or for `most`; says which are. Those with `true`
+/// are to be written, the others to be read.
+pub fn wait_ready(fds: &[(BorrowedFd<'_>, bool)], most: Duration) -> io::Result<Vec<bool>> {
+    let flags = |write: bool| if write { PollFlags::OUT } else { PollFlags::IN };
+    let mut polls: Vec<PollFd<'_>> =
+        fds.iter().map(|&(fd, write)| PollFd::from_borrowed_fd(fd, flags(write))).collect();
+    poll(&mut polls, most)?;
+    Ok(polls.iter().map(|p| !p.revents().is_empty()).collect())
+}
+
+fn poll(polls: &mut [PollFd<'_>], most: Duration) -> io::Result<()> {
     let most = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
     loop {
-        match rustix::event::poll(&mut polls, Some(&most)) {
-            Ok(_) => return Ok(polls.map(|p| !p.revents().is_empty())),
+        match rustix::event::poll(polls, Some(&most)) {
+            Ok(_) => return Ok(()),
             Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }

@@ -209,7 +209,8 @@ fn fio_round(args: &Args, bytes: u64) -> StartResult<(f64, f64)> {
 fn measure(args: &Args, path: &Path) -> StartResult<()> {
     let pages = corpus::read(path)?;
     let bytes = file_bytes(pages.len() * args.copies) as u64;
-    uswap::sys::spill::make(&args.spill, bytes).map_err(|e| failed("make the file", &e))?;
+    uswap::sys::spill::make(&args.spill, bytes, &mut |_| ())
+        .map_err(|e| failed("make the file", &e))?;
     let (mut rounds, mut writes, mut reads) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..args.rounds {
         let round = round(args, &pages)?;

@@ -23,9 +23,9 @@ fn one(root: &Path, service: &Service) -> Vec<Row> {
     match service.state() {
         Ok(State::Running(status)) => running(root, name, &status),
         Ok(State::Dead) => {
-            let why = "a dead server's device and files are in the way of a new one";
-            let fix = format!("uswap down {name}");
-            vec![Row::new(name, Level::Fail, "the server is dead", why, &fix)]
+            let why = "whoever needs a page of it waits, and what it left is in the way of others";
+            let (found, fix) = service.why_dead();
+            vec![Row::new(name, Level::Fail, found, why, &fix)]
         }
         Err(e) => vec![unanswered(name, &e.to_string())],
     }
@@ -90,9 +90,11 @@ fn spill(root: &Path, name: &str, status: &Status) -> Option<Row> {
     let gone = !under(root, Path::new(&spill.path)).exists();
     let why = "pages that leave RAM go there; without it they stay, and RAM fills up";
     if gone {
-        let found = format!("{} was deleted; the service still has it open", spill.path);
-        let fix = format!("nothing is lost until it ends; `uswap down {name}` when you can");
-        return Some(Row::new(&title, Level::Warn, found, why, &fix));
+        let found = format!("{} was deleted; only who has it open still does", spill.path);
+        let why =
+            "no new standby can open it: when those that have it are dead, its pages are lost";
+        let fix = format!("`uswap down {name}` now, which does swapoff; then start it again");
+        return Some(Row::new(&title, Level::Fail, found, why, &fix));
     }
     let (level, fix) = match spill.health.as_str() {
         "good" => (Level::Ok, ""),

@@ -31,21 +31,29 @@ pub fn all_keys() -> String {
 
 /// The configuration of zram-generator in `file`, or where that looks for it, as ours.
 pub fn from_zram_generator(file: &Path) -> StartResult<String> {
-    let usual = || zram_generator::FILES.iter().map(PathBuf::from).find(|path| path.exists());
-    let path = if file.as_os_str().is_empty() { usual() } else { Some(file.to_owned()) };
-    let Some(path) = path else {
+    let places = match file.as_os_str().is_empty() {
+        true => zram_generator::FILES.map(PathBuf::from).to_vec(),
+        false => vec![file.to_owned()],
+    };
+    let mut paths = zram_generator::files(&places);
+    if paths.is_empty() && !file.as_os_str().is_empty() {
+        // Reading it says what is wrong.
+        paths.push(file.to_owned());
+    }
+    if paths.is_empty() {
         let what = "zram-generator has no configuration on this machine";
         return Err(StartError::failure(what, "name a file: --from-zram-generator=FILE"));
+    }
+    let read = |path: PathBuf| match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((path, text)),
+        Err(e) => {
+            let what = format!("cannot read {}: {e}", path.display());
+            Err(StartError::usage(what, "name another file"))
+        }
     };
-    let text = std::fs::read_to_string(&path).map_err(|e| {
-        StartError::usage(format!("cannot read {}: {e}", path.display()), "name another file")
-    })?;
-    zram_generator::import(&text).map_err(|e| {
-        StartError::usage(
-            format!("{}: {e}", path.display()),
-            "correct it, or begin with `uswap generate config`",
-        )
-    })
+    let files: StartResult<Vec<(PathBuf, String)>> = paths.into_iter().map(read).collect();
+    zram_generator::import(&files?)
+        .map_err(|e| StartError::usage(e, "correct it, or begin with `uswap generate config`"))
 }
 
 /// `text` in lines that begin with "# ".

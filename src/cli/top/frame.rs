@@ -76,6 +76,10 @@ fn head(view: &View) -> Paragraph<'static> {
     let now = &view.now;
     let memory = &now.memory;
     let title = format!("uswap {} {} up {} s", now.name, now.device, now.uptime_seconds);
+    let title = match &view.silence {
+        Some(_) => format!("{title}: NO ANSWER"),
+        None => title,
+    };
     let ratio = ratio(data_bytes(now), memory.pool_used_bytes);
     let policy = now.policy.as_ref();
     let pressure = policy.map_or("-", |policy| &policy.pressure);
@@ -100,6 +104,11 @@ fn head(view: &View) -> Paragraph<'static> {
         ))
         .style(if safe { Style::new() } else { warning() }),
     ];
+    // What it was is all there is to see until it answers again.
+    let lines = match &view.silence {
+        Some(why) => vec![lines[0].clone(), Line::from(why.clone()).style(warning())],
+        None => lines,
+    };
     Paragraph::new(Text::from(lines)).block(block(title))
 }
 
@@ -164,7 +173,7 @@ fn tier_table(view: &View) -> Table<'static> {
         number(most),
     ]);
     let widths = [14, 9, 10, 10, 10].map(Constraint::Length).to_vec();
-    let head = &["TIER", "PAGES", "READS/s", "HALF us", "99 % us"];
+    let head = &["TIER", "DATA", "READS/s", "HALF us", "99 % us"];
     table(head, rows.chain([last]).collect(), widths).block(block("tiers"))
 }
 

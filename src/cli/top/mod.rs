@@ -8,6 +8,7 @@ use super::say;
 use super::service::Service;
 use crate::daemon::protocol::{Status, TimeUse};
 use crate::error::{StartError, StartResult};
+use crate::sys::wake::{Signals, wait_readable};
 use clap::Args;
 use processes::Process;
 use ratatui::Terminal;
@@ -15,9 +16,12 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Time between two looks for a signal.
+const SIGNAL_POLL: Duration = Duration::from_millis(200);
 /// Columns of a frame that is printed.
 const PRINTED_COLUMNS: u16 = 100;
 /// Processes in it at most.
@@ -46,9 +50,23 @@ struct View {
     now: Status,
     before: Option<(Status, Duration)>,
     processes: Vec<Process>,
+    /// Why there was no answer the last time: `now` is what was so before.
+    silence: Option<String>,
 }
 
 impl View {
+    /// Takes the next answer, `time` after the last. None comes while a standby takes over: then
+    /// what was so stays, and nothing has a rate.
+    fn hear(&mut self, answer: StartResult<Box<Status>>, time: Duration) {
+        match answer {
+            Ok(now) => {
+                let before = std::mem::replace(&mut self.now, *now);
+                self.before = self.silence.take().is_none().then_some((before, time));
+            }
+            Err(e) => (self.before, self.silence) = (None, Some(e.to_string())),
+        }
+    }
+
     /// How often a counter went up, per second; none at the first look.
     fn rate(&self, names: &[&str]) -> Option<f64> {
         let (before, time) = self.before.as_ref()?;
@@ -98,16 +116,21 @@ impl Top {
             let what = "top needs a terminal";
             return Err(StartError::usage(what, "use --once for one frame as text"));
         }
-        let first = View { now: *service.status()?, before: None, processes: Vec::new() };
+        let first =
+            View { now: *service.status()?, before: None, processes: Vec::new(), silence: None };
         if self.once {
             let asked = Instant::now();
             std::thread::sleep(Duration::from_secs(self.interval.into()));
             let before = Some((first.now, asked.elapsed()));
             let (now, processes) = (*service.status()?, processes::swapped(Path::new("/")));
-            return say(&printed(&View { now, before, processes }));
+            return say(&printed(&View { now, before, processes, silence: None }));
         }
+        // The terminal is put back whoever ends it.
+        let signals = Signals::open_ends().map_err(|e| {
+            StartError::failure(format!("cannot watch for signals ({e})"), "use --once")
+        })?;
         let mut terminal = ratatui::init();
-        let ended = self.run(&service, &mut terminal, first);
+        let ended = self.run(&service, &mut terminal, &signals, first);
         ratatui::restore();
         ended
     }
@@ -116,6 +139,7 @@ impl Top {
         &self,
         service: &Service,
         terminal: &mut ratatui::DefaultTerminal,
+        signals: &Signals,
         mut view: View,
     ) -> StartResult<()> {
         let fail = |e: io::Error| {
@@ -128,8 +152,14 @@ impl Top {
             terminal.draw(|frame| frame::draw(frame, &view)).map_err(fail)?;
             loop {
                 let left = interval.saturating_sub(asked.elapsed());
-                if left.is_zero() || !event::poll(left).map_err(fail)? {
+                if wait_readable([signals.as_fd()], Duration::ZERO).map_err(fail)? == [true] {
+                    return Ok(());
+                }
+                if left.is_zero() {
                     break;
+                }
+                if !event::poll(left.min(SIGNAL_POLL)).map_err(fail)? {
+                    continue;
                 }
                 match event::read().map_err(fail)? {
                     Event::Key(key) if key.kind == KeyEventKind::Press => {
@@ -146,8 +176,7 @@ impl Top {
                     _ => {}
                 }
             }
-            let now = *service.status()?;
-            view.before = Some((std::mem::replace(&mut view.now, now), asked.elapsed()));
+            view.hear(service.status(), asked.elapsed());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything, counted.
 
 use crate::job::{End, Job};
-use crate::{Outcome, build, cargo, counts, pages, run_into, setup, target};
+use crate::{Outcome, build, cargo, counts, deb, pages, run_into, setup, target};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -175,6 +175,11 @@ fn run_batch(jobs: Vec<Job>, guests: usize) -> (Tally, Vec<String>) {
 fn prepare(there: Outcome) -> End {
     if let Err(why) = there {
         return End::Skipped(why);
+    }
+    // Without the package its own scenario says so and is skipped.
+    let package = deb::make();
+    if let Err(why) = package {
+        println!("no package: {why}");
     }
     match build().and_then(|()| pages::provide()) {
         Ok(()) => End::Passed,
