@@ -15,10 +15,12 @@ use super::seat::Seat;
 use super::standby::Standby;
 use super::state::State;
 use crate::error::StartResult;
-use crate::store::Rebuilt;
+use crate::limits::SEGMENT_BYTES;
+use crate::store::{Rebuilt, SpillWriter};
 use crate::sys::guard;
 use crate::sys::heap;
 use crate::sys::process::{Process, clock_us};
+use crate::sys::spill_ring::SpillRing;
 use crate::sys::ublk_abi::DevInfo;
 use crate::sys::wake::{Signals, Told, wait_readable};
 use crate::ublk::Controller;
@@ -39,8 +41,10 @@ const HALF_WAY: &str = "taking over stopped half way:";
 const LOOKS_EVERY: u32 = 200;
 /// Pause after the server could not be watched.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
-/// Heap that is there when the server ends: what starting to serve takes is some KiB.
-const HEAP_BYTES: usize = 512 << 10;
+/// Heap that is there when the server ends: starting to serve takes some KiB, and what the spill's
+/// writer works with; with a large spill some bytes for each segment.
+const HEAP_BYTES: usize = (512 << 10) + SpillWriter::<SpillRing>::own_bytes();
+const HEAP_SEGMENT_BYTES: usize = 8;
 
 /// What is taken over.
 #[derive(Debug)]
@@ -79,7 +83,8 @@ impl Heir<'_> {
         let cpus = context.queue_cpus(controller, id)?;
         let growth = Growth::new().map_err(|e| cannot("make an eventfd", &e))?;
         self.keep_up().map_err(|e| cannot("map what the pool has grown by", &e))?;
-        heap::reserve(HEAP_BYTES);
+        let segments = context.spill_file.map_or(0, |file| file.bytes as usize / SEGMENT_BYTES);
+        heap::reserve(HEAP_BYTES + segments * HEAP_SEGMENT_BYTES);
         let Some(seen_us) = self.wait(context, signals) else { return Ok(false) };
         page.set_stage(ticket, Stage::Recovering);
         // What was meant for a standby is not for a server.

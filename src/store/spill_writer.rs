@@ -126,10 +126,14 @@ impl<D: Disk> SpillWriter<D> {
 
     /// Bytes of private memory: copies, records, bookkeeping. The buffers are not counted.
     pub fn bookkeeping_bytes(&self) -> u64 {
+        Self::own_bytes() as u64 + self.layout.bookkeeping_bytes()
+    }
+
+    /// What of it does not grow with the spill.
+    pub const fn own_bytes() -> usize {
         let moves = SEGMENT_OBJECTS_MAX * (size_of::<Move>() + size_of::<u64>());
         let found = SEGMENT_OBJECTS_MAX * size_of::<(u32, Identity)>();
-        let each = SEGMENT_BYTES + moves;
-        (SPILL_DRAFTS * each + found) as u64 + self.layout.bookkeeping_bytes()
+        SPILL_DRAFTS * (SEGMENT_BYTES + moves) + found
     }
 
     /// Takes the disk's lock, so that whoever comes after this server waits for its last transfer;

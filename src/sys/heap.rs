@@ -4,6 +4,7 @@
 //! after ready every queue thread is sealed; a call from a sealed thread is still served, since
 //! refusing would kill the server, but it is counted, shown in `status`, and fails the tests.
 
+use crate::limits::SEGMENT_BYTES;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +30,11 @@ pub fn sealed_calls() -> u64 {
     SEALED_CALLS.load(Ordering::Relaxed)
 }
 
-/// From this size on an allocation is mapped apart, and unmapped when it is freed.
-const APART_BYTES: libc::c_int = 256 << 10;
+/// From this size on an allocation is mapped apart, and unmapped when it is freed. More than a
+/// segment of the spill, of which a standby needs some when it takes over: they have to come from
+/// what [`reserve`] keeps.
+const APART_BYTES: libc::c_int = 512 << 10;
+const _: () = assert!(APART_BYTES as usize > SEGMENT_BYTES);
 
 /// Makes the C heap keep what it has: one arena, nothing trimmed, nothing mapped apart but what is
 /// large. With locked memory each of these would change mappings, and that takes the lock that page
