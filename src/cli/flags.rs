@@ -88,8 +88,8 @@ pub struct RunFlags {
     /// Priority of the swap area, 0 to 32767; higher is used first [default: 100]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i16>,
-    /// swapon with discards, so that freed pages make room for others at once [default: false;
-    /// true with `up`]
+    /// swapon with discards, so that freed pages make room for others at once [default: true
+    /// with swapon]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_name = "true|false", hide_possible_values = true)]
     discard: Option<bool>,

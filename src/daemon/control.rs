@@ -93,7 +93,8 @@ pub trait Service {
     fn tell(&self, message: &str);
 }
 
-/// Serves until the device is stopped. Without a socket it tries to get one. `gone` rings when a queue thread ends by itself.
+/// Serves until the device is stopped. Without a socket it tries to get one. `gone` rings when a
+/// queue thread ends by itself.
 pub fn serve(
     socket: &mut Option<Socket>,
     signals: &mut Signals,

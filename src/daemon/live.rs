@@ -38,8 +38,8 @@ impl Live {
     }
 }
 
-/// Changes `key` to `value`, until the service ends, whoever serves it. Says what is so now, or why not and what to do
-/// instead. May wait for the address of the metrics, not for requests.
+/// Changes `key` to `value`, until the service ends, whoever serves it. Says what is so now, or why
+/// not and what to do instead. May wait for the address of the metrics, not for requests.
 pub fn set(context: &Context<'_>, key: &str, value: &str) -> StartResult<String> {
     match key {
         "policy" => {
