@@ -50,10 +50,16 @@ expect_safe
 
 say "a server that is stopped is noticed and replaced"
 dd if="$DEV" of=/dev/null bs=1M count=64 iflag=direct 2>/dev/null || die "the device cannot be read"
-kill -STOP "$before"
+sed 's/^/   /' "$USWAP_LOG" | tail -30
+expect_equal "the server" "$(status .processes.server_pid)" "$before"
+: >"$USWAP_LOG"
+# Before it is stopped: this shell's own pages may be swapped.
 begin=$(milliseconds)
+kill -STOP "$before"
 timeout 60 dd if="$DEV" of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null || die "no read within 60 s"
-echo "   a read took $(($(milliseconds) - begin)) ms, watchdog included"
+took=$(($(milliseconds) - begin))
+echo "   a read took $took ms, watchdog included"
+expect "it waited for the watchdog" test $took -gt 10000
 expect_equal "the server" "$(($(status .processes.server_pid) != before))" 1
 within 10 grep -q 'the server was killed' "$USWAP_LOG" || die "nobody said that the server was killed"
 expect swapoff swapoff "$DEV"
