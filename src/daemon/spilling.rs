@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// How long a write waits while nothing leaves the pool.
+/// How long a write waits while nothing leaves the pool, and while the disk has something to write:
+/// cards and loaded disks stand still for seconds.
 const STUCK_MAX: Duration = Duration::from_secs(1);
+const DISK_STUCK_MAX: Duration = Duration::from_secs(10);
 /// How long a write waits at all.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -67,6 +69,8 @@ pub struct Spilling {
     errno: AtomicI32,
     segments: u64,
     segments_used: AtomicU64,
+    /// Whether the disk has something to do.
+    under_way: AtomicBool,
     writer_bytes: AtomicU64,
 }
 
@@ -89,6 +93,7 @@ impl Spilling {
             errno: AtomicI32::new(0),
             segments: store.spill().map_or(0, |spill| spill.segments.count() as u64),
             segments_used: AtomicU64::new(0),
+            under_way: AtomicBool::new(false),
             writer_bytes: AtomicU64::new(0),
         }
     }
@@ -124,7 +129,14 @@ impl Spilling {
         self.ask();
         let freed = Duration::from_millis(self.freed_at_ms.load(Ordering::Relaxed));
         let stuck = waited.min(self.begin.elapsed().saturating_sub(freed));
-        self.health() == Health::Good && stuck < STUCK_MAX && waited < WAIT_MAX
+        let under_way = self.under_way.load(Ordering::Relaxed);
+        let stuck_max = if under_way { DISK_STUCK_MAX } else { STUCK_MAX };
+        self.health() == Health::Good && stuck < stuck_max && waited < WAIT_MAX
+    }
+
+    /// Notes whether the disk has something to do.
+    pub fn note_under_way(&self, under_way: bool) {
+        self.under_way.store(under_way, Ordering::Relaxed);
     }
 
     /// How it goes.
@@ -276,10 +288,15 @@ mod tests {
         assert!(spilling.take_asked() && !spilling.take_asked());
         spilling.begin -= 2 * STUCK_MAX;
         assert!(!spilling.may_help(STUCK_MAX), "nothing leaves the pool");
+        spilling.note_under_way(true);
+        assert!(spilling.may_help(STUCK_MAX), "the disk is slow");
+        spilling.begin -= DISK_STUCK_MAX;
+        assert!(!spilling.may_help(DISK_STUCK_MAX), "too slow");
+        spilling.note_under_way(false);
         spilling.note_freed();
         assert!(spilling.may_help(STUCK_MAX), "something does");
         assert!(!spilling.may_help(WAIT_MAX), "but nobody waits for ever");
-        assert_eq!((spilling.take_refused(), spilling.take_refused()), (4, 0));
+        assert_eq!((spilling.take_refused(), spilling.take_refused()), (6, 0));
         let failing = [Health::Failing(5), Health::Broken(5)];
         for health in [Health::Full, Health::Spent, Health::Locked].into_iter().chain(failing) {
             spilling.set_health(health);

@@ -164,7 +164,9 @@ impl<'a> Writeback<'a> {
 
     /// Publishes what has reached the disk; rests if something failed. False if nothing ended.
     fn collect(&mut self, wait: bool) -> bool {
+        self.shared.note_under_way(self.writer.is_under_way());
         let done = self.writer.collect(self.store, wait, self.stats);
+        self.shared.note_under_way(self.writer.is_under_way());
         self.shared.note_segments(self.writer.layout().used() as u64);
         if let Some(errno) = self.writer.disk().broken() {
             self.shared.set_health(Health::Broken(errno));
