@@ -89,13 +89,10 @@ impl Parent<'_> {
         self.members().for_each(|member| drop(member.process.ask(Ask::End)));
         self.bury_all();
         let orderly = self.page.phase() == Phase::Ended;
-        let mut spoke = false;
-        while let Some(line) = self.page.whispers().fetch() {
-            (self.tell)(&line);
-            spoke = true;
-        }
+        self.pass_whispers_on();
         match ended {
-            Ended::Code(code) if spoke || code == 0 || orderly => {
+            // It has said why, perhaps before its end was noticed.
+            Ended::Code(code) if self.told || code == 0 || orderly => {
                 Ok(u8::try_from(code).unwrap_or(1))
             }
             _ if orderly => Ok(0),

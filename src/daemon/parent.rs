@@ -51,7 +51,7 @@ const PAUSE_MIN_US: u64 = 100_000;
 const PAUSE_MAX_US: u64 = 30_000_000;
 /// What a standby takes when it starts, and some more.
 const RESERVE_BYTES: usize = 8 << 20;
-/// Lines that wait to be written; more are dropped.
+/// Lines that wait to be written; the oldest go when there are more.
 pub(super) const LINES_MAX: usize = 64;
 /// Most processes at a time: the server, a standby, and one from another program.
 const MEMBERS: usize = 3;
@@ -94,6 +94,8 @@ pub(super) struct Parent<'a> {
     pub(super) heard_at_us: u64,
     /// What has to be said.
     pub(super) lines: VecDeque<String>,
+    /// Whether a server or standby has ever had something to say.
+    pub(super) told: bool,
     /// Memory for the time of need.
     pub(super) reserve: Vec<u8>,
     /// What the loader needs.
@@ -136,7 +138,7 @@ pub fn run(
         parent.say(format!("cannot run before other processes ({e})"));
     }
     let result = parent.watch(&mut signals, ready);
-    std::iter::from_fn(|| parent.page.whispers().fetch()).for_each(|line| tell(&line));
+    parent.pass_whispers_on();
     parent.lines.drain(..).for_each(|line| tell(&line));
     drop::<LockFile>(name);
     result
@@ -224,6 +226,7 @@ impl<'a> Parent<'a> {
             manager: notify::watchdog().and_then(|_| Manager::of_this_process()),
             heard_at_us: 0,
             lines: VecDeque::with_capacity(LINES_MAX),
+            told: false,
             reserve: Vec::new(),
             _libraries: Vec::new(),
         }

@@ -90,7 +90,15 @@ impl Parent<'_> {
         };
         if safe {
             self.lines.drain(..).for_each(|line| (self.tell)(&line));
-            std::iter::from_fn(|| self.page.whispers().fetch()).for_each(|line| (self.tell)(&line));
+            self.pass_whispers_on();
+        }
+    }
+
+    /// Writes what servers and standbys have to say.
+    pub(super) fn pass_whispers_on(&mut self) {
+        while let Some(line) = self.page.whispers().fetch() {
+            (self.tell)(&line);
+            self.told = true;
         }
     }
 

@@ -135,6 +135,8 @@ expect_failure() {
     expect_equal "exit status of $*" "$got" "$wanted"
     grep -qiE "$regex" /tmp/err || die "$*: the message does not say /$regex/"
     ! grep -q panicked /tmp/err || die "$*: a panic is no error message"
+    # A server says why it ends; that line is for one that did not.
+    ! grep -q 'ended before it served' /tmp/err || die "$*: more than the reason"
 }
 
 # The same, and exactly one line (plus at most one that says what to do).
