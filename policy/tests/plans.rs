@@ -115,6 +115,8 @@ proptest! {
             prop_assert!(plan.spill.bytes <= pool.used_bytes.max(PAGE_BYTES));
             let spill = view.spill.unwrap_or_default();
             prop_assert!(plan.spill.bytes <= spill.free_bytes());
+            // Whoever waits for room does not wait for pages to become denser first.
+            prop_assert!(!plan.spill.urgent || plan.recompress.pages == 0);
             let all = plan.spill.bytes + plan.spill.huge_bytes + plan.clean_bytes;
             prop_assert!(!spill.failing || all == 0);
             prop_assert!(plan.clean_bytes <= spill.live_bytes);

@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// How long a write waits while nothing leaves the pool, and while the disk has something to write:
-/// cards and loaded disks stand still for seconds.
-const STUCK_MAX: Duration = Duration::from_secs(1);
-const DISK_STUCK_MAX: Duration = Duration::from_secs(10);
+/// How long a write waits while nothing leaves the pool: cards and loaded disks stand still for
+/// seconds, and so does the mover on a machine that has nothing but reclaim on its mind.
+const STUCK_MAX: Duration = Duration::from_secs(10);
 /// How long a write waits at all.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -63,14 +62,14 @@ pub struct Spilling {
     /// Free bytes of the pool below which the mover wants to be woken.
     wake_below: AtomicU64,
     begin: Instant,
-    /// When something last left the pool, after `begin`.
+    /// When something last left the pool, or was taken to, after `begin`.
     freed_at_ms: AtomicU64,
     health: AtomicU8,
     errno: AtomicI32,
     segments: u64,
     segments_used: AtomicU64,
-    /// Whether the disk has something to do.
-    under_way: AtomicBool,
+    /// A write has waited for that in vain.
+    gave_up: AtomicBool,
     writer_bytes: AtomicU64,
 }
 
@@ -93,7 +92,7 @@ impl Spilling {
             errno: AtomicI32::new(0),
             segments: store.spill().map_or(0, |spill| spill.segments.count() as u64),
             segments_used: AtomicU64::new(0),
-            under_way: AtomicBool::new(false),
+            gave_up: AtomicBool::new(false),
             writer_bytes: AtomicU64::new(0),
         }
     }
@@ -123,20 +122,18 @@ impl Spilling {
     }
 
     /// Whether a write that found no room, and has waited that long, may find some soon: pages are
-    /// leaving the pool, or are about to.
+    /// leaving the pool, or are about to. Once a write has waited in vain the answer is no until
+    /// one does, so that a machine whose spilling stands still does so once.
     pub fn may_help(&self, waited: Duration) -> bool {
         self.refused.fetch_add(1, Ordering::Relaxed);
         self.ask();
         let freed = Duration::from_millis(self.freed_at_ms.load(Ordering::Relaxed));
         let stuck = waited.min(self.begin.elapsed().saturating_sub(freed));
-        let under_way = self.under_way.load(Ordering::Relaxed);
-        let stuck_max = if under_way { DISK_STUCK_MAX } else { STUCK_MAX };
-        self.health() == Health::Good && stuck < stuck_max && waited < WAIT_MAX
-    }
-
-    /// Notes whether the disk has something to do.
-    pub fn note_under_way(&self, under_way: bool) {
-        self.under_way.store(under_way, Ordering::Relaxed);
+        if stuck >= STUCK_MAX {
+            self.gave_up.store(true, Ordering::Relaxed);
+        }
+        let gave_up = self.gave_up.load(Ordering::Relaxed);
+        self.health() == Health::Good && !gave_up && waited < WAIT_MAX
     }
 
     /// How it goes.
@@ -188,10 +185,11 @@ impl Spilling {
         self.wake_below.store(bytes, Ordering::Relaxed);
     }
 
-    /// Something left the pool just now.
+    /// Something left the pool just now, or is about to.
     pub(super) fn note_freed(&self) {
         let now = self.begin.elapsed().as_millis() as u64;
         self.freed_at_ms.store(now, Ordering::Relaxed);
+        self.gave_up.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn note_segments(&self, used: u64) {
@@ -287,12 +285,9 @@ mod tests {
         assert!(spilling.may_help(Duration::ZERO));
         assert!(spilling.take_asked() && !spilling.take_asked());
         spilling.begin -= 2 * STUCK_MAX;
+        assert!(spilling.may_help(STUCK_MAX / 2), "soon");
         assert!(!spilling.may_help(STUCK_MAX), "nothing leaves the pool");
-        spilling.note_under_way(true);
-        assert!(spilling.may_help(STUCK_MAX), "the disk is slow");
-        spilling.begin -= DISK_STUCK_MAX;
-        assert!(!spilling.may_help(DISK_STUCK_MAX), "too slow");
-        spilling.note_under_way(false);
+        assert!(!spilling.may_help(Duration::ZERO), "nor does anybody else wait for it");
         spilling.note_freed();
         assert!(spilling.may_help(STUCK_MAX), "something does");
         assert!(!spilling.may_help(WAIT_MAX), "but nobody waits for ever");

@@ -92,6 +92,9 @@ impl Policy {
         let usual = keys.pages_per_second * elapsed_ms / 1000;
         let pages = match (demand.urge, pressure) {
             (Urge::Now, _) if alone => usual * URGENT_TIMES,
+            // Writes wait for room, which the spill makes many times as fast: thousands of pages
+            // made denser first are seconds in which they fail.
+            (Urge::Now, _) => 0,
             (_, Pressure::Critical) => usual / CRITICAL_SHARE,
             _ => usual,
         };

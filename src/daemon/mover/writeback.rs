@@ -90,7 +90,11 @@ impl<'a> Writeback<'a> {
     pub fn add(&mut self, slot: SlotIndex) -> bool {
         while self.rests_until.is_none() && !self.is_broken() {
             match self.writer.add(self.store, slot, self.stats) {
-                Added::Taken | Added::NotInPool => return true,
+                Added::Taken => {
+                    self.shared.note_freed();
+                    return true;
+                }
+                Added::NotInPool => return true,
                 Added::Busy => {
                     self.collect(true);
                 }
@@ -164,9 +168,7 @@ impl<'a> Writeback<'a> {
 
     /// Publishes what has reached the disk; rests if something failed. False if nothing ended.
     fn collect(&mut self, wait: bool) -> bool {
-        self.shared.note_under_way(self.writer.is_under_way());
         let done = self.writer.collect(self.store, wait, self.stats);
-        self.shared.note_under_way(self.writer.is_under_way());
         self.shared.note_segments(self.writer.layout().used() as u64);
         if let Some(errno) = self.writer.disk().broken() {
             self.shared.set_health(Health::Broken(errno));
