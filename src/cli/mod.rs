@@ -26,11 +26,13 @@ mod upgrade;
 
 pub use doctor::{Level, Row, examine};
 
+use crate::config::Settings;
 use crate::error::{StartError, StartResult};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Compressed swap in RAM, served from user space through ublk.
@@ -99,6 +101,21 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         complain(&error);
         ExitCode::from(error.exit_code())
     })
+}
+
+/// What a service would be that is run with these words of a command line, without running it; none
+/// if they ask for something else.
+pub fn settings_of(
+    root: &Path,
+    args: impl IntoIterator<Item = OsString>,
+) -> StartResult<Option<Settings>> {
+    let help = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
+    match Cli::try_parse_from(args) {
+        Ok(Cli { command: Command::Run(run) }) => run.settings(root).map(Some),
+        Ok(_) => Ok(None),
+        Err(e) if help.contains(&e.kind()) => Ok(None),
+        Err(e) => wrong_words(&e).map(|_| None),
+    }
 }
 
 fn dispatch(command: Command) -> StartResult<ExitCode> {

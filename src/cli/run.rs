@@ -35,10 +35,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// What is asked for.
+    pub fn settings(&self, root: &Path) -> StartResult<Settings> {
+        self.flags.settings(root, self.name.as_deref(), |_| {})
+    }
+
     /// Serves until told to stop.
     pub fn execute(&self) -> StartResult<ExitCode> {
-        let root = Path::new("/");
-        let settings = self.flags.settings(root, self.name.as_deref(), |_| {})?;
+        let settings = self.settings(Path::new("/"))?;
         if self.new_session {
             // Fails only for the leader of a process group, which then has a session of its own
             // making.

@@ -118,6 +118,7 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
     row("oom score", safety.oom_score_adj.to_string());
     row("state noswap", yes(safety.state_noswap));
     row("queue allocations", safety.queue_allocations.to_string());
+    row("calls filtered", yes(safety.calls_filtered));
     for setting in &status.block {
         let good = if setting.good { String::new() } else { format!(" (want {})", setting.wanted) };
         row(&setting.name, format!("{}{good}", setting.value));

@@ -66,7 +66,7 @@ pub fn import(files: &[(PathBuf, String)]) -> Result<String, String> {
     };
     let mut toml = one(first);
     for other in others {
-        let name = other.name;
+        let name = shown(other.name);
         let _ = write!(
             toml,
             "\n# [{name}] was left out: a second device is a service with a file of its own,\n\
@@ -75,7 +75,7 @@ pub fn import(files: &[(PathBuf, String)]) -> Result<String, String> {
         one(other).lines().for_each(|line| toml += format!("# {line}\n").as_str());
     }
     for section in sections.iter().filter(|s| !s.name.starts_with("zram")) {
-        let _ = writeln!(toml, "\n# [{}] was left out.", section.name);
+        let _ = writeln!(toml, "\n# [{}] was left out.", shown(section.name));
     }
     Ok(toml)
 }
@@ -108,7 +108,7 @@ fn read<'a>(sections: &mut Vec<Section<'a>>, path: &Path, text: &'a str) -> Resu
 
 /// One section as TOML.
 fn one(section: &Section<'_>) -> String {
-    let mut toml = format!("# From [{}] of zram-generator.\n", section.name);
+    let mut toml = format!("# From [{}] of zram-generator.\n", shown(section.name));
     if let Some(place) = section.get("mount-point") {
         toml += &format!(
             "# It was no swap but a file system, mounted on {}: that is not for uswap.\n",
@@ -335,6 +335,12 @@ mod tests {
         ] {
             assert!(toml.contains(part), "{part} in\n{toml}");
         }
+    }
+
+    #[test]
+    fn what_may_not_stand_in_a_comment_is_left_out() {
+        let (toml, _) = imported("[zram0\x07]\n[zram\x01]\n[o\x17ther]\n");
+        assert!(toml.contains("# [other] was left out"), "{toml}");
     }
 
     #[test]

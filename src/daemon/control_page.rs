@@ -28,6 +28,8 @@ const WORDS: usize = STATE_WORDS + whispers::WORDS;
 const ENTRIES_AT: usize = 64;
 const ENTRY_WORDS: usize = 8;
 const ENTRIES: u64 = 32;
+/// Tickets stay below this for any age of the machine.
+const TICKETS_END: Ticket = 1 << 48;
 const _: () = assert!(ENTRIES_AT + ENTRY_WORDS * ENTRIES as usize <= STATE_WORDS);
 
 /// Number of a process of the service; the first is 1, 0 is nobody.
@@ -121,10 +123,15 @@ impl ControlPage {
             return Err(io::Error::other("the control page has another size"));
         }
         let page = Self { words: Words::new(&file, WORDS)? };
-        match page.get(Word::Magic) {
-            MAGIC => Ok(page),
-            _ => Err(io::Error::other("the control page is of another version of uswap")),
+        if page.get(Word::Magic) != MAGIC {
+            return Err(io::Error::other("the control page is of another version of uswap"));
         }
+        // The server first: nobody serves without a ticket.
+        let (server, tickets) = (page.server(), page.get(Word::Tickets));
+        if server > tickets || tickets >= TICKETS_END {
+            return Err(io::Error::other("the control page is damaged"));
+        }
+        Ok(page)
     }
 
     fn word(&self, word: Word) -> &AtomicU64 {
@@ -413,12 +420,19 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_refused() {
+    fn another_version_and_what_cannot_be_are_refused() {
         let dir = tempfile::tempdir().expect("directory");
         let page = ControlPage::create(dir.path(), 5).expect("new");
         page.put(Word::Magic, MAGIC + 1);
         let error = ControlPage::open(dir.path()).expect_err("refused").to_string();
         assert!(error.contains("another version"), "{error}");
+        page.put(Word::Magic, MAGIC);
+        for (server, tickets) in [(1, 0), (0, TICKETS_END), (u64::MAX, u64::MAX)] {
+            page.put(Word::Server, server);
+            page.put(Word::Tickets, tickets);
+            let error = ControlPage::open(dir.path()).expect_err("refused").to_string();
+            assert!(error.contains("damaged"), "{error}");
+        }
         std::fs::write(dir.path().join(FILE), "short").expect("file");
         assert!(ControlPage::open(dir.path()).is_err());
     }

@@ -11,6 +11,7 @@ use super::{StartResult, cannot, tolerate};
 use crate::codec::Stream;
 use crate::config::Target;
 use crate::store::SpillWriter;
+use crate::sys::confine::{Duty, drop_capabilities};
 use crate::sys::guard;
 use crate::sys::spill_ring::SpillRing;
 use crate::sys::ublk_abi::CopyMode;
@@ -123,6 +124,8 @@ fn report<T>(to: &SyncSender<Readiness>, made: io::Result<T>) -> Option<T> {
     let _ = to.send(said);
     // A standby begins as urgent as can be; who waits need not be.
     let _ = guard::be_ordinary();
+    // Its work takes none. Whoever cannot give them up serves all the same; `confine` has said it.
+    let _ = drop_capabilities(Duty::Pages);
     made
 }
 

@@ -17,11 +17,12 @@ use super::spill_file::SpillFile;
 use super::spilling::Spilling;
 use super::staging::Staging;
 use super::state::State;
-use super::{IN_RAM, Tell, cannot, cannot_lock, tolerate};
+use super::{IN_RAM, Tell, cannot, cannot_lock, not_confined, tolerate};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
 use crate::stats::Stats;
 use crate::sys::buffers::IoBuf;
+use crate::sys::confine;
 use crate::sys::guard;
 use crate::sys::ublk_abi::CopyMode;
 use crate::sys::wake::{Bell, Signals};
@@ -240,10 +241,13 @@ impl<'a> Context<'a> {
                 }
                 self.seat.iter().for_each(|seat| seat.page.note_start(seat.ticket));
                 crew.wait_others()?;
+                self.confine();
                 memory_locked
             }
             Origin::Heir(heir) => {
                 let memory_locked = self.verify_locked()?;
+                // Now: when the server dies there may be no memory for it.
+                self.confine();
                 if !heir.succeed(self, controller, &crew, signals)? {
                     return Ok(None);
                 }
@@ -333,6 +337,13 @@ impl<'a> Context<'a> {
         self.seat.iter().for_each(|seat| seat.page.set_phase(Phase::Ended));
         let what = format!("device {id} was taken away by somebody else");
         Served::Stopped(Err(StartError::failure(what, "see who else uses /dev/ublk-control")))
+    }
+
+    /// Gives up what serving, taking over and stopping do not take.
+    fn confine(&self) {
+        if let Err(e) = confine::confine_server() {
+            (self.tell)(&not_confined(&e));
+        }
     }
 
     fn verify_locked(&self) -> StartResult<bool> {

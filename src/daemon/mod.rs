@@ -57,7 +57,7 @@ use crate::limits::{CPUS_PER_QUEUE, QUEUES_DEFAULT_MAX};
 use crate::stats::Stats;
 use crate::sys::ublk_abi::CopyMode;
 use crate::sys::wake::{Bell, Signals};
-use crate::sys::{guard, heap};
+use crate::sys::{confine, guard, heap};
 use crate::ublk::ctrl::Abilities;
 use crate::ublk::{Controller, Features};
 use crate::units::PAGE_SIZE;
@@ -251,6 +251,8 @@ pub fn driver_features() -> StartResult<Vec<String>> {
 /// locked from here on: then whatever start-up makes is resident when it is made, which
 /// [`guard::verify_locked`] checks before the device starts.
 fn protect(settings: &Settings, tell: Tell<'_>) -> StartResult<bool> {
+    // The mover is nice at times; if it cannot be ordinary again it is slower for that.
+    let _ = confine::allow_ordinary_priority();
     // First: locking takes memory, and reclaim must not wait for the device meanwhile.
     let flusher = guard::set_io_flusher();
     let locked = guard::lock_memory();
@@ -263,6 +265,11 @@ fn protect(settings: &Settings, tell: Tell<'_>) -> StartResult<bool> {
     ];
     steps.into_iter().filter_map(Result::err).try_for_each(|e| tolerate(settings, tell, e))?;
     Ok(is_locked)
+}
+
+/// What a process that cannot be confined says: it serves all the same.
+fn not_confined(e: &io::Error) -> String {
+    format!("goes on with all the rights that it was started with ({e}); see `uswap doctor`")
 }
 
 fn cannot_lock(e: &io::Error) -> StartError {

@@ -20,9 +20,10 @@ use super::leftover::{self, Found};
 use super::notify::{self, Manager};
 use super::program::{self, PROGRAM, keep_policy, read_words, write_words};
 use super::watchdog::Watchdog;
-use super::{Role, Tell, cannot, protect, state};
+use super::{Role, Tell, cannot, not_confined, protect, state};
 use crate::config::Settings;
 use crate::error::{StartError, StartResult};
+use crate::sys::confine;
 use crate::sys::guard;
 use crate::sys::heap;
 use crate::sys::lockfile::LockFile;
@@ -134,6 +135,9 @@ pub fn run(
         return Err(e);
     }
     parent._libraries = program::hold_libraries();
+    if let Err(e) = confine::confine_parent() {
+        parent.say(not_confined(&e));
+    }
     if let Err(e) = prepared {
         parent.say(format!("cannot run before other processes ({e})"));
     }

@@ -84,7 +84,8 @@ fn loaded_len(file: &File) -> io::Result<u64> {
     let mut end = 0;
     for i in 0..count {
         let mut segment = [0; 56];
-        file.read_exact_at(&mut segment, table + (i * size) as u64).map_err(|_| bad())?;
+        let at = table.checked_add((i * size) as u64).ok_or_else(bad)?;
+        file.read_exact_at(&mut segment, at).map_err(|_| bad())?;
         end = end.max(word(&segment, 8).saturating_add(word(&segment, 32)));
     }
     let there = file.metadata()?.len();
@@ -201,7 +202,10 @@ mod tests {
     fn what_is_no_program_is_refused() {
         let dir = tempfile::tempdir().expect("directory");
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        for content in [&b""[..], b"#!/bin/sh\n", &[b'x'; 4096]] {
+        // Segments that would be at the end of all numbers.
+        let mut far = [0xff; 128];
+        far[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        for content in [&b""[..], b"#!/bin/sh\n", &[b'x'; 4096], &far] {
             fs::write(&from, content).expect("file");
             let error = copy(&from, &to).expect_err("refused").to_string();
             assert!(error.contains("ELF"), "{error}");

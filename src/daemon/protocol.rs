@@ -308,6 +308,9 @@ pub struct Safety {
     pub state_noswap: bool,
     /// Heap calls made by queue threads after ready. Anything but zero is a defect.
     pub queue_allocations: u64,
+    /// System calls that a server has no use for are refused to it.
+    #[serde(default)]
+    pub calls_filtered: bool,
 }
 
 /// One block-layer or VM setting.

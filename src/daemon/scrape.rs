@@ -12,6 +12,7 @@ use super::{Tell, cannot, exposition, program, state};
 use crate::config::{METRICS_DEFAULT, Metrics, Settings, metrics};
 use crate::error::{StartError, StartResult};
 use crate::metrics::http::Client;
+use crate::sys::confine::{Duty, drop_capabilities};
 use crate::sys::guard;
 use crate::sys::wake::{Bell, wait_ready};
 use std::io;
@@ -138,6 +139,7 @@ impl Scrape {
             .spawn(move || {
                 // A standby begins as urgent as can be; this is for people who can wait.
                 let _ = guard::be_ordinary();
+                let _ = drop_capabilities(Duty::Metrics);
                 serve(&theirs, turn);
             })
             .map_err(fail)?;

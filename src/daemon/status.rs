@@ -21,7 +21,7 @@ use crate::stats::Stats;
 use crate::stats::histogram::Counts;
 use crate::store::Store;
 use crate::sys::process::{Identity, Process};
-use crate::sys::{guard, heap};
+use crate::sys::{confine, guard, heap};
 use crate::ublk::{Features, ctrl, settings};
 use crate::units::PAGE_SHIFT;
 use std::collections::BTreeMap;
@@ -122,6 +122,7 @@ impl Sources<'_> {
                 oom_score_adj: guard::oom_score_adj().unwrap_or(0),
                 state_noswap: self.state.is_noswap(),
                 queue_allocations: heap::sealed_calls(),
+                calls_filtered: confine::is_filtered(),
             },
             block: settings::read(root, self.id, self.features, self.settings.depth)
                 .into_iter()

@@ -45,7 +45,8 @@ impl<'a> Whispers<'a> {
             filled[..part.len()].copy_from_slice(part);
             word.store(u64::from_le_bytes(filled), Ordering::Relaxed);
         }
-        line[0].store(number + 1, Ordering::Release);
+        // A page that somebody damaged may count from anywhere.
+        line[0].store(number.wrapping_add(1), Ordering::Release);
     }
 
     /// The oldest line that was not fetched, if one is whole. One reader only.

@@ -104,8 +104,9 @@ fn go_on_after(e: io::Error) -> io::Result<()> {
     }
 }
 
-/// All of the answer to a request.
-fn reply_to(head: &[u8], metrics: impl FnOnce() -> Result<String, String>) -> Vec<u8> {
+/// All of the answer to a request, or to what came instead of one; calls `metrics` if that is what
+/// it wants.
+pub fn reply_to(head: &[u8], metrics: impl FnOnce() -> Result<String, String>) -> Vec<u8> {
     let (status, kind, text, body) = match judge(head) {
         Verdict::Metrics { body } => match metrics() {
             Ok(text) => ("200 OK", METRICS_TYPE, text, body),

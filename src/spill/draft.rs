@@ -31,7 +31,7 @@ const fn summary_bytes(objects: usize) -> usize {
 }
 
 /// Byte of a segment at which it ends, summary included.
-const fn end_of(summary: Summary) -> usize {
+pub(super) const fn end_of(summary: Summary) -> usize {
     summary.unit as usize * Location::UNIT + summary_bytes(summary.objects)
 }
 

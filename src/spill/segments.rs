@@ -10,6 +10,7 @@
 //! A segment whose two words name different writes was begun and not finished: no slot names
 //! anything in it.
 
+use super::draft::end_of;
 use super::layout::Summary;
 use super::seal::{Identity, KEY_BYTES, Place, TAG_BYTES, sealed_units};
 use crate::chaos::{Bug, crash_point, planted};
@@ -216,8 +217,10 @@ impl Segments {
         let unit = (ended >> 48) as u32;
         let objects = (ended >> 32 & 0xffff) as usize;
         let whole = (1..SEQUENCE_END).contains(&begun) && begun as u32 == ended as u32;
-        let fits = objects <= SEGMENT_OBJECTS_MAX && u64::from(unit) <= SEGMENT_UNITS;
-        (whole && fits).then_some(Summary { unit, objects })
+        let summary = Summary { unit, objects };
+        // All of it in the segment: whoever cleans that reads so much.
+        let fits = objects <= SEGMENT_OBJECTS_MAX && end_of(summary) <= SEGMENT_BYTES;
+        (whole && fits).then_some(summary)
     }
 
     /// Counts an object in that a slot names, for whoever goes over the table after a crash. False

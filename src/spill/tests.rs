@@ -285,6 +285,21 @@ fn only_what_was_written_can_be_adopted() {
 }
 
 #[test]
+fn a_summary_that_would_go_past_its_segment_is_none() {
+    let segments = Segments::new(8 * SEGMENT_BYTES as u64);
+    segments.begin(2, 1);
+    for (bytes, fits) in [(0, true), (Location::UNIT, false), (SEGMENT_BYTES / 2, false)] {
+        let objects = 100;
+        let last = SEGMENT_BYTES - (objects * 8 + TAG_BYTES).next_multiple_of(Location::UNIT);
+        let unit = ((last + bytes) / Location::UNIT) as u32;
+        segments.fill(2, Summary { unit, objects });
+        assert_eq!(segments.summary(2).is_some(), fits, "{unit}");
+        let victim = Layout::new(&segments).victim(&segments);
+        assert!(victim.is_none_or(|victim| victim.job().len <= SEGMENT_BYTES));
+    }
+}
+
+#[test]
 fn a_key_is_found_until_it_is_wiped() {
     let bytes = 64 * SEGMENT_BYTES as u64;
     let file = tempfile::tempfile().expect("file");

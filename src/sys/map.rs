@@ -15,9 +15,11 @@ use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Maps the first `len` bytes of `file`, shared, every page present when this returns. Blocks while
-/// the kernel finds the memory.
+/// the kernel finds the memory. Never part of a core dump, whoever makes one.
 pub(super) fn map_populated(file: &File, len: usize) -> io::Result<MmapRaw> {
-    MmapOptions::new().len(len).populate().map_raw(file)
+    let map = MmapOptions::new().len(len).populate().map_raw(file)?;
+    map.advise(Advice::DontDump)?;
+    Ok(map)
 }
 
 /// A file that is kept in memory, if memory of this process is locked as it comes.
@@ -58,6 +60,7 @@ impl Arena {
     /// Maps `len` bytes of `file` as an arena of which nothing is resident yet.
     pub fn sparse(file: &File, len: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(len).map_raw(file)?;
+        map.advise(Advice::DontDump)?;
         Ok(Self { map, file: file.try_clone()?, resident_at_start: 0 })
     }
 
@@ -247,6 +250,20 @@ mod tests {
         let file = tempfile::tempfile().expect("temporary file");
         file.set_len(len).expect("size");
         file
+    }
+
+    #[test]
+    fn shared_memory_is_in_no_core_dump() {
+        let (table, arena) = (file(8192), file(4096));
+        let words = Words::new(&table, 1024).expect("map");
+        let arena = Arena::new(&arena, 4096).expect("map");
+        let starts = [words.map.as_ptr().addr(), arena.map.as_ptr().addr()];
+        let smaps = std::fs::read_to_string("/proc/self/smaps").expect("proc");
+        for start in starts {
+            let own = smaps.split_once(&format!("\n{start:x}-")).expect("it is mapped").1;
+            let flags = own.lines().find_map(|line| line.strip_prefix("VmFlags:")).expect("flags");
+            assert!(flags.split_ascii_whitespace().any(|flag| flag == "dd"), "{flags}");
+        }
     }
 
     #[test]

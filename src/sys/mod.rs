@@ -6,6 +6,7 @@
 
 pub mod buffers;
 pub mod clock;
+pub mod confine;
 pub mod file_op;
 pub mod guard;
 pub mod heap;

@@ -17,6 +17,7 @@
 //! and a segment that became free while it was cleaned (`scripts`).
 
 mod disk;
+mod harm;
 mod hostile;
 mod machine;
 mod memory;
@@ -27,13 +28,13 @@ mod scripts;
 mod step;
 
 use machine::{Machine, Tally};
+use model::dictionaries;
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once, OnceLock};
+use std::sync::{Mutex, Once};
 use step::{Script, Step};
 use uswap::chaos;
-use uswap::codec::Dictionary;
 
 /// Runs of `cargo test`.
 const SEEDS: u64 = 10_000;
@@ -42,20 +43,6 @@ const SHRINKS_MAX: u32 = 2_000;
 
 thread_local! {
     static SAID: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// Dictionaries that take long to train and are the same in every run.
-pub fn dictionaries() -> &'static [Vec<u8>] {
-    static TRAINED: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
-    TRAINED.get_or_init(|| {
-        let train = |seed: u64| {
-            let page = |i: u64| model::page(seed << 40 | i << 32 | (3 + i % 4));
-            let samples: Vec<_> = (0..60).map(page).collect();
-            let dictionary = Dictionary::train_to(&samples, 2048).expect("something in common");
-            dictionary.bytes().to_vec()
-        };
-        (1..=4).map(train).collect()
-    })
 }
 
 /// Keeps what a panic says for whoever runs the script, and prints nothing in these threads.

@@ -120,6 +120,42 @@ expect_safe() {
     expect_status .safety.queue_allocations 0
 }
 
+# rights PID[/task/TID] FIELD: of the process's or thread's status in /proc.
+rights() { sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"; }
+
+# What processes of a service have given up. Capabilities as in capability.h: 1 DAC_OVERRIDE, 10 NET_BIND_SERVICE,
+# 14 IPC_LOCK, 21 SYS_ADMIN, 23 SYS_NICE, 24 SYS_RESOURCE.
+expect_confined() {
+    local parent server standby pid task control=$((1 << 1 | 1 << 10 | 1 << 21)) start
+    start=$((control | 1 << 14 | 1 << 23 | 1 << 24))
+    parent=$(status .processes.parent_pid) server=$(status .processes.server_pid) standby=$(status .processes.standby_pid)
+    for pid in "$parent" "$server" "$standby"; do
+        expect_equal "no_new_privs of $pid" "$(rights "$pid" NoNewPrivs)" 1
+        expect_equal "seccomp of $pid" "$(rights "$pid" Seccomp)" 2
+        expect_equal "capabilities of $pid" $((0x$(rights "$pid" CapEff))) $control
+        expect_equal "inheritable capabilities of $pid" $((0x$(rights "$pid" CapInh) | 0x$(rights "$pid" CapAmb))) 0
+        expect_equal "bounding set of $pid" $((0x$(rights "$pid" CapBnd))) $start
+    done
+    expect_equal "what the parent's children start with" $((0x$(rights "$parent" CapPrm))) $start
+    for pid in "$server" "$standby"; do
+        expect_equal "what $pid can have" $((0x$(rights "$pid" CapPrm))) $control
+        [ "$(find "/proc/$pid/task" -maxdepth 1 -mindepth 1 | wc -l)" -gt 4 ] || die "hardly a thread in $pid"
+        for task in "/proc/$pid/task"/*; do
+            [ "$task" != "/proc/$pid/task/$pid" ] || continue
+            expect_equal "seccomp of $task" "$(rights "${task#/proc/}" Seccomp)" 2
+            case $(cat "$task/comm") in
+            # The kernel's, for a ring: it has the rights of whoever asked for what it does.
+            iou-*) ;;
+            uswap-metrics) expect_equal "capabilities of $task" $((0x$(rights "${task#/proc/}" CapPrm))) $((1 << 10)) ;;
+            uswap-*) expect_equal "capabilities of $task" $((0x$(rights "${task#/proc/}" CapPrm))) 0 ;;
+            *) die "a thread that nobody knows: $(cat "$task/comm")" ;;
+            esac
+        done
+    done
+    expect_status .safety.calls_filtered true
+    ! dmesg | grep 'type=1326' || die "a server made a call that is refused to it"
+}
+
 # counter_sum REGEX: of all counters of that name.
 counter_sum() { status "[.counters | to_entries[] | select(.key | test(\"$1\")) | .value] | add // 0"; }
 

@@ -6,6 +6,7 @@
 # smp: 2
 . /vm/lib.sh
 
+standby_warm() { [ "$(status .processes.standby_warm)" = true ]; }
 dd if=/dev/urandom of=/tmp/junk bs=1M count=8 2>/dev/null
 say "start"
 start_uswap --name smoke --size 512M --pool 128M --queues 2
@@ -37,6 +38,8 @@ expect mkswap mkswap -q "$DEV"
 expect swapon swapon --discard -p 7 "$DEV"
 expect_status .swap.priority 7
 expect_safe
+within 30 standby_warm || die "no warm standby"
+expect_confined
 expect_equal "pages the ONCE discard left" "$(($(status .pages.stored) < 64))" 1
 expect_equal "the OOM killer passes it by" \
     "$(cat "/proc/$USWAP_PID/oom_score_adj")" -1000
@@ -111,6 +114,31 @@ start_uswap --name smoke --size 64M --pool 32M
 kill_all
 expect "down removes what the dead server left" uswap down smoke
 expect_nothing_left
+
+say "nobody but root sees pages: files, sockets, and the memory of a server that crashes"
+echo '/tmp/core.%p' >/proc/sys/kernel/core_pattern
+ulimit -c unlimited
+sh -c 'kill -ABRT $$' || true
+[ -n "$(find /tmp -name 'core.*')" ] || die "this kernel makes no core dumps"
+rm /tmp/core.*
+start_uswap --name smoke --size 64M --pool 32M
+expect write dd if=/tmp/junk of="$DEV" bs=1M count=8 oflag=direct conv=notrunc
+within 30 standby_warm || die "no warm standby"
+expect_equal "the state's directory" "$(stat -c '%a %u' /run/uswap/smoke)" '700 0'
+for file in arena buffers control slabs table; do
+    expect_equal "the file $file" "$(stat -c '%a %u' /run/uswap/smoke/$file)" '600 0'
+done
+expect_equal "the socket" "$(stat -c '%a %u' /run/uswap/smoke.sock)" '600 0'
+server=$(status .processes.server_pid)
+kill -ABRT "$server"
+within 30 gone "$server" || die "the server lives"
+expect "8 MiB unchanged" cmp -n $((8 << 20)) "$DEV" /tmp/junk
+expect_status .processes.recoveries 1
+left=$(find /tmp / -maxdepth 1 -name 'core*')
+[ -z "$left" ] || die "a core dump: $left"
+within 30 standby_warm || die "no warm standby"
+expect_confined
+stop_uswap
 
 say "without a standby the next start says what to do, and that works"
 start_uswap --name smoke --size 64M --pool 32M --standby=false

@@ -1,12 +1,15 @@
-//! Developer tasks: `cargo xtask test | demo | vm | bench | setup`.
+//! Developer tasks: `cargo xtask test | demo | vm | fuzz | deny | bench | setup`.
 //!
 //! Everything that needs a real kernel goes through `tests/vm/boot`; what these tasks add is
 //! building, real pages to swap, several guests at a time, and one summary.
 
 mod bench;
 mod counts;
+mod coverage;
 mod deb;
 mod demo;
+mod deny;
+mod fuzz;
 mod job;
 mod measure;
 mod pages;
@@ -118,10 +121,14 @@ fn main() -> ExitCode {
         ["bench", "swap", ..] => bench::swap(&arguments[2..]),
         ["bench", words @ ..] => measure::measure(words),
         ["deb"] => deb::deb(),
+        ["coverage"] => coverage::task(),
         ["demo"] => demo::demo(),
+        ["deny"] => deny::task(false),
+        ["deny", "--offline"] => deny::task(true),
+        ["fuzz", words @ ..] => fuzz::task(words),
         ["setup", ..] => setup(&arguments[1..]),
         _ => {
-            eprint!("{USAGE}{}", bench::USAGE);
+            eprint!("{USAGE}{}{}{}{}", fuzz::USAGE, coverage::USAGE, deny::USAGE, bench::USAGE);
             return ExitCode::from(2);
         }
     };
