@@ -4,8 +4,9 @@ use crate::{Outcome, cargo, run};
 
 /// What the task takes.
 pub const USAGE: &str = "\
-  deny [--offline]         cargo deny check with deny.toml (cargo-deny is installed if it is not there,
-                           which takes minutes; --offline: all but the database of known defects)
+  deny [--offline]         cargo deny check with deny.toml (cargo-deny is installed if it is not
+                           there, which takes minutes; --offline: without the database of known
+                           defects)
 ";
 
 /// The task.
