@@ -288,7 +288,7 @@ fn only_what_was_written_can_be_adopted() {
 fn a_summary_that_would_go_past_its_segment_is_none() {
     let segments = Segments::new(8 * SEGMENT_BYTES as u64);
     segments.begin(2, 1);
-    for (bytes, fits) in [(0, true), (Location::UNIT, false), (SEGMENT_BYTES / 2, false)] {
+    for (bytes, fits) in [(0, true), (Location::UNIT, false), (800, false)] {
         let objects = 100;
         let last = SEGMENT_BYTES - (objects * 8 + TAG_BYTES).next_multiple_of(Location::UNIT);
         let unit = ((last + bytes) / Location::UNIT) as u32;
