@@ -291,7 +291,7 @@ mod tests {
     use crate::sys::guard;
     use std::fs;
     use std::process::Command;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::sync_channel;
     use std::thread;
 
     /// Says to a copy of this test program what it is to be.
@@ -349,8 +349,8 @@ mod tests {
         if own_role().is_none() {
             return alone("a_server_keeps_what_it_serves_with", "server");
         }
-        let (go, wait) = channel::<()>();
-        let (tell, told) = channel();
+        let (go, wait) = sync_channel::<()>(0);
+        let (tell, told) = sync_channel(1);
         let before = thread::spawn(move || {
             drop_capabilities(Duty::Pages).expect("less");
             let id = rustix::thread::gettid().as_raw_nonzero();
