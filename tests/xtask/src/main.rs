@@ -23,8 +23,8 @@ type Outcome = Result<(), String>;
 const USAGE: &str = "\
 usage: cargo xtask TASK
   test [--quick] [--require-vm]
-                           format, lints, tests, docs, then every VM scenario on both kernels
-                           (--quick: of the scenarios only smoke, on the newest kernel;
+                           format, lints, tests, docs, a check for arm64, then every VM scenario on
+                           both kernels (--quick: of these only smoke, on the newest kernel;
                            --require-vm, or CI in the environment: a skipped one is a failure)
   vm NAME [-k 6.12|new]    one scenario of tests/vm/scenarios, its output streamed
   demo                     swap real memory to uswap in a guest, verified, and show what was stored
