@@ -66,6 +66,11 @@ impl StartError {
         Self { what: format!("{place}: {}", self.what), ..self }
     }
 
+    /// Whether the words were wrong.
+    pub const fn is_usage(&self) -> bool {
+        self.usage
+    }
+
     /// Exit code for the process: 2 for usage, 1 for failure.
     pub const fn exit_code(&self) -> u8 {
         if self.usage { 2 } else { 1 }

@@ -129,9 +129,14 @@ fn man_pages_and_completions_know_every_command() {
         assert!(page(name).contains(".TH"), "{name}");
     }
     assert!(page("uswap-run.1").contains("poll"));
-    for name in ["uswap-operating.7", "uswap-tuning.7", "uswap-failures.7"] {
-        assert!(page(name).contains(".SH NAME\nuswap-"), "{name}");
+    for name in ["operating", "tuning", "failures", "metrics"] {
+        assert!(page(&format!("uswap-{name}.7")).contains(".SH NAME\nuswap-"), "{name}");
     }
+    let listed = page("uswap-metrics.7");
+    for metric in uswap::metrics::names::ALL {
+        assert!(listed.contains(&format!(".TP\n.BR {} ", metric.name)), "{}", metric.name);
+    }
+    assert!(!listed.contains('@'));
     for shell in ["bash", "zsh", "fish"] {
         let script = accepted(&["generate", "completions", shell]);
         assert!(script.contains("check-config") && script.contains("poll-us"), "{shell}");

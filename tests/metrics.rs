@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use uswap::daemon::exposition;
 use uswap::daemon::protocol::{
-    BlockSetting, MemoryUse, PageCounts, PolicyUse, ProcessUse, Safety, SpillUse, Status, SwapUse,
-    TimeUse,
+    BlockSetting, MemoryUse, PageCounts, PolicyUse, ProcessUse, SpillUse, Status, SwapUse, TimeUse,
 };
 use uswap::metrics::{counters, dashboard, names};
 
@@ -51,28 +50,13 @@ fn full() -> Status {
         }),
         name: "default".into(),
         device: "/dev/ublkb0".into(),
-        id: 0,
-        pid: 1,
-        version: "0".into(),
-        kernel: "6.12".into(),
         target: "swap".into(),
-        codec: "lz4".into(),
-        size_bytes: 6 << 30,
-        queues: 1,
-        depth: 64,
-        staging_bytes: 8 << 20,
-        helpers: 1,
-        poll_us: 200,
-        metrics: None,
-        settings: [].into(),
-        uptime_seconds: 5,
         swap: Some(SwapUse {
             size_bytes: 6 << 30,
             used_bytes: 3 << 20,
             stale_pages_min: 232,
             priority: 100,
         }),
-        backing: None,
         policy: Some(PolicyUse {
             name: "balanced".into(),
             digest: String::new(),
@@ -84,16 +68,15 @@ fn full() -> Status {
         spill: Some(full_spill()),
         memory: MemoryUse { pool_level: "low".into(), ..MemoryUse::default() },
         pages: PageCounts { stored: 1000, ..PageCounts::default() },
-        safety: Safety::default(),
         block: vec![BlockSetting {
             name: "scheduler".into(),
             value: "mq-deadline".into(),
             wanted: "none".into(),
             good: false,
         }],
-        features: vec![],
         counters: numbered(counters::COUNTERS).into_iter().collect(),
         times: numbered(counters::TIMES).into_iter().map(|(name, n)| (name, time(n))).collect(),
+        ..Status::default()
     }
 }
 

@@ -9,6 +9,7 @@ use uswap::units::PAGE_SIZE;
 
 pub mod corpus;
 pub mod made;
+pub mod screens;
 pub mod stamped;
 pub mod statistics;
 pub mod swap;

@@ -4,9 +4,10 @@ use super::service::{Service, refused};
 use super::{complain, note, say};
 use crate::cli::flags::RunDir;
 use crate::config::load::{self, Keys};
-use crate::config::{Settings, check, size, under};
+use crate::config::{Settings, check, size};
 use crate::daemon::LIVE_KEYS;
 use crate::daemon::protocol::{Reply, Request, Status, ask};
+use crate::daemon::unit::restart_words;
 use crate::error::StartResult;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -44,8 +45,8 @@ fn change(service: &Service, key: &str, value: &str) -> StartResult<String> {
     let request = Request::Set { key: key.into(), value: value.into() };
     match ask(&service.socket, &request)? {
         Reply::Done { message } => Ok(message),
-        Reply::Refused { message } => Err(refused(&message)),
-        Reply::Status(_) | Reply::Stopping => Err(refused("an answer to another question")),
+        Reply::Refused { message, usage } => Err(refused(&message, usage)),
+        Reply::Status(_) | Reply::Stopping => Err(refused("an answer to another question", false)),
     }
 }
 
@@ -82,7 +83,7 @@ impl Reload {
                 note(&format!(
                     "{key} is {was} and stays so until the service is started anew; to make it \
                      {shown}: {}",
-                    restart(root, &status)
+                    restart_words(root, status.pid, &status.name)
                 ));
                 continue;
             }
@@ -144,17 +145,6 @@ fn shown(key: &str, wanted: &str, now: &str) -> (String, String) {
         (a, b) if a == b && SIZES.contains(&key) => (wanted.to_owned(), now.to_owned()),
         (a, b) if a == b => (a, "other words in it".into()),
         both => both,
-    }
-}
-
-/// What starts the service anew: by the unit that runs it, if one does.
-fn restart(root: &Path, status: &Status) -> String {
-    let path = under(root, Path::new("/proc")).join(status.pid.to_string()).join("cgroup");
-    let cgroup = std::fs::read_to_string(path).unwrap_or_default();
-    let mut parts = cgroup.lines().filter_map(|line| line.rsplit('/').next());
-    match parts.find(|part| part.starts_with("uswap@") && part.ends_with(".service")) {
-        Some(unit) => format!("`systemctl restart {unit}`"),
-        None => format!("`uswap down {0}` and `uswap up {0}`", status.name),
     }
 }
 

@@ -3,10 +3,11 @@
 use super::service::{Service, State};
 use super::{note, say, swap, tune};
 use crate::config::{NAME_DEFAULT, check, size};
+use crate::daemon::notify::Progress;
 use crate::daemon::usage::{SwapArea, swap_area};
 use crate::error::{StartError, StartResult};
+use crate::units::PAGE_SIZE;
 use clap::Args;
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread::sleep;
@@ -18,6 +19,8 @@ const STOP_WAIT_MAX: Duration = Duration::from_secs(30);
 const OTHER_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Time between two looks at a running swapoff.
 const POLL: Duration = Duration::from_millis(100);
+/// Time between two questions to the server meanwhile.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Args, Debug)]
 pub struct Down {
@@ -46,7 +49,7 @@ impl Down {
         })?;
         if let Some(area) = area {
             room_for(root, &area, self.force)?;
-            swapoff(root, &area)?;
+            swapoff(root, &area, &service)?;
         }
         if let Err(e) = service.stop()
             && !service.gone_within(status.pid, Duration::ZERO)
@@ -94,23 +97,27 @@ fn room_for(root: &Path, area: &SwapArea, force: bool) -> StartResult<()> {
     ))
 }
 
-fn swapoff(root: &Path, area: &SwapArea) -> StartResult<()> {
+fn swapoff(root: &Path, area: &SwapArea, service: &Service) -> StartResult<()> {
     let mut command = swap::command("swapoff");
     command.arg(&area.path).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| {
         StartError::failure(format!("cannot run swapoff: {e}"), "install util-linux")
     })?;
     let device = area.path.display();
-    let terminal = std::io::stderr().is_terminal();
+    let mut progress = Progress::of(format!("swapoff {device}"));
+    let (mut left, mut spilled) = (area.used_bytes, Spilled::default());
     while child.try_wait().is_ok_and(|ended| ended.is_none()) {
-        if terminal && let Ok(Some(now)) = swap_area(root, &area.path) {
-            progress(&format!("swapoff {device}: {} left", size::format(now.used_bytes)));
+        // One that gets nowhere is nothing to be patient with.
+        if let Ok(Some(now)) = swap_area(root, &area.path)
+            && now.used_bytes < left
+        {
+            left = now.used_bytes;
+            let done = area.used_bytes - left;
+            progress.tell(done, area.used_bytes, &spilled.note(service));
         }
         sleep(POLL);
     }
-    if terminal {
-        progress("");
-    }
+    drop(progress);
     let output = child.wait_with_output();
     if output.as_ref().is_ok_and(|output| output.status.success()) || done_by_another(root, area) {
         return Ok(());
@@ -150,10 +157,23 @@ fn put_back(root: &Path, service: &Service) {
     tune::restore(root, &service.run_dir).iter().for_each(|line| note(line));
 }
 
-/// Replaces the terminal's current line.
-fn progress(text: &str) {
-    let mut err = std::io::stderr();
-    let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
+/// What is still to be read from the spill, asked for now and then.
+#[derive(Debug, Default)]
+struct Spilled {
+    asked: Option<Instant>,
+    note: String,
+}
+
+impl Spilled {
+    fn note(&mut self, service: &Service) -> String {
+        if self.asked.is_none_or(|at| at.elapsed() > ASK_EVERY) {
+            let pages = service.status().map_or(0, |status| status.pages.spilled);
+            let left = size::format(pages * PAGE_SIZE as u64);
+            self.note = if pages == 0 { String::new() } else { format!(", {left} in the spill") };
+            self.asked = Some(Instant::now());
+        }
+        self.note.clone()
+    }
 }
 
 /// No server answers: removes what one may have left.

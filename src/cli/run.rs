@@ -49,6 +49,7 @@ impl Run {
             let _ = rustix::process::setsid();
         }
         let manager = Manager::of_this_process();
+        crate::daemon::make_spill(&settings, &note)?;
         let mut helper =
             if settings.swapon { Some(start_helper(&settings, self.tune)?) } else { None };
         let mut said = Ok(());

@@ -148,9 +148,9 @@ impl Service {
         }
         match ask(&self.socket, &Request::Status)? {
             Reply::Status(status) => Ok(State::Running(status)),
-            Reply::Refused { message } => Err(refused(&message)),
+            Reply::Refused { message, usage } => Err(refused(&message, usage)),
             Reply::Stopping | Reply::Done { .. } => {
-                Err(refused(&format!("{} is stopping; wait", self.name)))
+                Err(refused(&format!("{} is stopping; wait", self.name), false))
             }
         }
     }
@@ -158,7 +158,7 @@ impl Service {
     /// Asks the server to end.
     pub fn stop(&self) -> StartResult<()> {
         match ask(&self.socket, &Request::Stop)? {
-            Reply::Refused { message } => Err(refused(&message)),
+            Reply::Refused { message, usage } => Err(refused(&message, usage)),
             Reply::Stopping | Reply::Status(_) | Reply::Done { .. } => Ok(()),
         }
     }
@@ -220,9 +220,10 @@ fn process_runs(pid: u32) -> bool {
 }
 
 /// A server's refusal, which is one line with the remedy in it.
-pub fn refused(message: &str) -> StartError {
+/// `usage`: the same words would have been wrong here.
+pub fn refused(message: &str, usage: bool) -> StartError {
     let (what, remedy) = message.split_once("; ").unwrap_or((message, "see `uswap status`"));
-    StartError::failure(what, remedy)
+    if usage { StartError::usage(what, remedy) } else { StartError::failure(what, remedy) }
 }
 
 #[cfg(test)]

@@ -61,7 +61,8 @@ impl Up {
         let running = running_device(&service)?;
         if running.is_none() {
             crate::daemon::check_for_swap(&settings)?;
-            warn_of_writing(&settings);
+            // Here, where it is seen how that gets on.
+            crate::daemon::make_spill(&settings, &note)?;
         }
         self.tune(root, &settings.run_dir);
         let enabled = match running {
@@ -95,15 +96,6 @@ impl Up {
         {
             note(&format!("{warning}; or use `uswap up --disable-zswap`"));
         }
-    }
-}
-
-/// Says why the start will take long, where it will: what the server says goes to its log.
-fn warn_of_writing(settings: &Settings) {
-    let missing = settings.spill.as_ref().filter(|path| !path.exists());
-    if let (Some(path), Target::Swap, 1..) = (missing, settings.target, settings.spill_size) {
-        let (bytes, path) = (size::format(settings.spill_size), path.display());
-        note(&format!("first {bytes} of zeros are written to {path}, once"));
     }
 }
 

@@ -145,13 +145,16 @@ fn answer(mut stream: UnixStream, service: &mut impl Service) -> io::Result<bool
         Ok(Request::Status) => Reply::Status(Box::new(service.status())),
         Ok(Request::Set { key, value }) => match service.set(&key, &value) {
             Ok(message) => Reply::Done { message },
-            Err(e) => Reply::Refused { message: e.to_string() },
+            Err(e) => Reply::refused(&e),
         },
         Ok(Request::Stop) => match service.stop() {
             Ok(()) => Reply::Stopping,
-            Err(e) => Reply::Refused { message: e.to_string() },
+            Err(e) => Reply::refused(&e),
         },
-        Err(e) => Reply::Refused { message: format!("unreadable request: {e}") },
+        Err(e) => Reply::refused(&StartError::failure(
+            format!("unreadable request ({e})"),
+            "use the uswap program of the server's version",
+        )),
     };
     let mut text = serde_json::to_string(&reply)?;
     text.push('\n');

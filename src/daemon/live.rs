@@ -1,6 +1,7 @@
 //! Settings that can change while the device serves.
 
 use super::device::Context;
+use super::unit::restart_words;
 use super::{cannot, program, state};
 use crate::config::load::{Keys, nearest};
 use crate::config::policy::{self, PolicyChoice};
@@ -79,9 +80,10 @@ fn keep(context: &Context<'_>, write: impl FnOnce(&Path) -> io::Result<()>) -> S
 /// Why another key cannot be changed.
 fn fixed(name: &str, key: &str) -> StartError {
     if Keys::WORDS.contains(&key) {
+        let restart = restart_words(Path::new("/"), std::process::id(), name);
         return StartError::failure(
             format!("{key} cannot change while the service runs"),
-            format!("set it in the service's file, then `uswap down {name}` and `uswap up {name}`"),
+            format!("set it in /etc/uswap/{name}.toml, then {restart}"),
         );
     }
     let live = KEYS.join(", ");

@@ -46,6 +46,7 @@ mod state;
 mod status;
 mod successor;
 mod tending;
+pub mod unit;
 pub mod usage;
 mod watchdog;
 mod whispers;
@@ -240,6 +241,17 @@ const IN_RAM: Abilities = Abilities { discard: true, write_zeroes: true, volatil
 /// Number of the device of the service `name`, from its state, whether or not its server answers.
 pub fn device_of(run_dir: &Path, name: &str) -> Option<u32> {
     state::noted_device(&state::dir_of(run_dir, name))
+}
+
+/// Makes the spill file of a service that is to start, if it is not there. In a process of its own
+/// that nobody waits for as for a server, and whose stderr is seen.
+pub fn make_spill(settings: &Settings, tell: Tell<'_>) -> StartResult<()> {
+    // A service that is there has a file open, and another one in its place would be of no use.
+    // Without a driver there is no service to write so much for.
+    if device_of(&settings.run_dir, &settings.name).is_some() || driver_features().is_err() {
+        return Ok(());
+    }
+    spill_file::make(settings, tell)
 }
 
 /// Names of the features that the ublk driver of this machine offers.

@@ -43,44 +43,65 @@ impl Manager {
     }
 }
 
-/// Tells how a start gets on that takes long: the manager, so that it goes on waiting, and whoever
-/// watches at a terminal.
+/// Tells how work gets on that takes long: the manager, so that it goes on waiting, and whoever
+/// reads: a bar at a terminal, a line now and then in a log.
 #[derive(Debug)]
 pub struct Progress {
     what: String,
     manager: Option<Manager>,
     terminal: bool,
+    began: Instant,
+    /// When the manager, and when a reader, was last told.
+    told_at: Option<Instant>,
     said_at: Option<Instant>,
 }
 
-/// Time between two words about progress, and for how long the manager is asked to wait for the
-/// next.
-const SAY_EVERY: Duration = Duration::from_secs(1);
+/// Time between two words to the manager, and for how long it is asked to wait for the next.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(120);
+/// Time between two bars, and between two lines, of which short work has none.
+const DRAW_EVERY: Duration = Duration::from_millis(200);
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Columns of a bar.
+const BAR: u64 = 24;
 
 impl Progress {
     /// Of `what`.
     pub fn of(what: String) -> Self {
         let terminal = io::stderr().is_terminal();
-        Self { what, manager: Manager::of_this_process(), terminal, said_at: None }
+        let (manager, began) = (Manager::of_this_process(), Instant::now());
+        Self { what, manager, terminal, began, told_at: None, said_at: None }
     }
 
-    /// So much of all is done.
-    pub fn tell(&mut self, done: u64, all: u64) {
-        if self.said_at.is_some_and(|at| at.elapsed() < SAY_EVERY) {
-            return;
-        }
-        self.said_at = Some(Instant::now());
-        let words = format!("{}: {} of {}", self.what, human(done), human(all));
-        if let Some(manager) = &self.manager {
-            let us = WAIT_MAX.as_micros();
+    /// So much of all is done; `note` says more.
+    pub fn tell(&mut self, done: u64, all: u64, note: &str) {
+        let is_due = |at: Option<Instant>, every| at.is_none_or(|at| at.elapsed() >= every);
+        if let Some(manager) = self.manager.as_ref().filter(|_| is_due(self.told_at, TELL_EVERY)) {
+            let (us, words) = (WAIT_MAX.as_micros(), self.words(done, all, note));
             manager.tell(&format!("EXTEND_TIMEOUT_USEC={us}\nSTATUS={words}"));
+            self.told_at = Some(Instant::now());
         }
-        if self.terminal {
-            // Nobody is there to complain to about a terminal that is gone.
-            let _ = write!(io::stderr(), "\r\x1b[K{words}");
+        // Nobody is there to complain to about a terminal that is gone.
+        if self.terminal && is_due(self.said_at, DRAW_EVERY) {
+            let _ =
+                write!(io::stderr(), "\r\x1b[K{} {}", self.words(done, all, note), bar(done, all));
+            self.said_at = Some(Instant::now());
+        } else if !self.terminal && is_due(Some(self.said_at.unwrap_or(self.began)), LINE_EVERY) {
+            let _ = writeln!(io::stderr(), "uswap: {}", self.words(done, all, note));
+            self.said_at = Some(Instant::now());
         }
     }
+
+    fn words(&self, done: u64, all: u64, note: &str) -> String {
+        format!("{}: {} of {}{note}", self.what, human(done), human(all))
+    }
+}
+
+/// `[######..................]  25 %`
+fn bar(done: u64, all: u64) -> String {
+    let share = |of: u64| (done.min(all) * of).checked_div(all).unwrap_or(of);
+    let full = share(BAR) as usize;
+    format!("[{}{}] {:3} %", "#".repeat(full), ".".repeat(BAR as usize - full), share(100))
 }
 
 impl Drop for Progress {
@@ -119,6 +140,7 @@ mod tests {
         drop((at_path, abstracted));
         Manager::at(path.as_os_str()).expect("an address").tell("to nobody");
     }
+
     #[test]
     fn progress_asks_the_manager_to_wait_but_not_with_every_step() {
         let name = format!("uswap-progress-{}", std::process::id());
@@ -126,12 +148,21 @@ mod tests {
             .expect("bound");
         theirs.set_nonblocking(true).expect("set");
         let manager = Manager::at(OsStr::new(&format!("@{name}"))).ok();
-        let mut progress =
-            Progress { what: "writing x".into(), manager, terminal: false, said_at: None };
-        (1..=3).for_each(|done| progress.tell(done << 20, 4 << 20));
+        let mut progress = Progress::of("writing x".into());
+        (progress.manager, progress.terminal) = (manager, false);
+        (1..=3).for_each(|done| progress.tell(done << 20, 4 << 20, ""));
         let mut words = [0; 128];
         let count = theirs.recv(&mut words).expect("received");
         assert_eq!(&words[..count], b"EXTEND_TIMEOUT_USEC=120000000\nSTATUS=writing x: 1M of 4M");
         assert!(theirs.recv(&mut words).is_err(), "once a second is enough");
+        assert_eq!(progress.said_at, None, "a log hears nothing of work that is short");
+    }
+
+    #[test]
+    fn a_bar_is_as_full_as_the_work_is_done() {
+        assert_eq!(bar(0, 8), "[........................]   0 %");
+        assert_eq!(bar(2, 8), "[######..................]  25 %");
+        assert_eq!(bar(9, 8), "[########################] 100 %");
+        assert_eq!(bar(0, 0), "[########################] 100 %");
     }
 }

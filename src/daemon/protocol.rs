@@ -47,12 +47,22 @@ pub enum Reply {
     Refused {
         /// One line for a person.
         message: String,
+        /// Whether the words were wrong, and not the machine.
+        #[serde(default)]
+        usage: bool,
     },
+}
+
+impl Reply {
+    /// That it will not, for this reason.
+    pub fn refused(why: &StartError) -> Self {
+        Self::Refused { message: why.to_string(), usage: why.is_usage() }
+    }
 }
 
 /// Everything a service says of itself. Bytes and pages are exact counts; only
 /// [`SwapUse::stale_pages_min`] is an estimate.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     /// Service name.
     pub name: String,
@@ -192,7 +202,7 @@ pub struct PolicyUse {
 }
 
 /// Pages outside RAM.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SpillUse {
     /// File or block device.
     pub path: String,

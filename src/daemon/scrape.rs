@@ -285,7 +285,7 @@ fn gather(socket: &Path) -> Result<String, String> {
     match ask(socket, &Request::Status) {
         Ok(Reply::Status(status)) => Ok(exposition::text(&status)),
         Ok(Reply::Stopping | Reply::Done { .. }) => Err("the service is stopping".into()),
-        Ok(Reply::Refused { message }) => Err(message),
+        Ok(Reply::Refused { message, .. }) => Err(message),
         Err(e) => Err(e.to_string()),
     }
 }

@@ -33,17 +33,10 @@ pub struct SpillFile {
 }
 
 impl SpillFile {
-    /// Opens what the settings name, and makes it first if nothing is there: that takes as long as
-    /// writing all of it. `None` if no spill was asked for.
+    /// Opens what the settings name, which [`make`] has made. `None` if no spill was asked for.
     pub fn open(settings: &Settings, tell: Tell<'_>) -> StartResult<Option<Self>> {
         let Some(path) = spill_of(settings) else { return Ok(None) };
-        let made = make_if_missing(path, settings.spill_size, tell)?;
-        let result = Self::examine(settings, path, tell);
-        if made && result.is_err() {
-            // It is of no use as it is, and nobody else's.
-            let _ = std::fs::remove_file(path);
-        }
-        result.map(Some)
+        Self::examine(settings, path, tell).map(Some)
     }
 
     /// Opens what a running server has open: without the lock that makes it that server's
@@ -87,6 +80,19 @@ fn spill_of(settings: &Settings) -> Option<&PathBuf> {
     settings.spill.as_ref().filter(|_| settings.target == Target::Swap)
 }
 
+/// Makes the swap target's spill if it is to be made and is not there, which takes as long as
+/// writing all of it. What will not do is not left behind.
+pub fn make(settings: &Settings, tell: Tell<'_>) -> StartResult<()> {
+    let Some(path) = spill_of(settings) else { return Ok(()) };
+    if !make_if_missing(path, settings.spill_size, tell)? {
+        return Ok(());
+    }
+    SpillFile::examine(settings, path, &|_| ()).map(drop).inspect_err(|_| {
+        // It is of no use as it is, and nobody else's.
+        let _ = std::fs::remove_file(path);
+    })
+}
+
 /// Whether the swap target's spill will do, before a server is started for it. One that is still to
 /// be made will.
 pub fn check(settings: &Settings) -> StartResult<()> {
@@ -120,18 +126,22 @@ fn make_if_missing(path: &Path, bytes: u64, tell: Tell<'_>) -> StartResult<bool>
     }
     tell(&format!("writing {} of zeros to {}, once", human(bytes), path.display()));
     let mut progress = Progress::of(format!("writing {}", path.display()));
-    spill::make(path, bytes, &mut |done| progress.tell(done, bytes)).map(|()| true).map_err(|e| {
-        let remedy = match e.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "use a smaller --spill-size, or make room on that file system"
-            }
-            io::ErrorKind::NotFound => "make its directory first",
-            io::ErrorKind::PermissionDenied => "run as root",
-            io::ErrorKind::ReadOnlyFilesystem => "name a file on a file system that can be written",
-            _ => "name a file on ext4 or xfs, or a block device",
-        };
-        StartError::failure(format!("spill: cannot make {} ({e})", path.display()), remedy)
-    })
+    spill::make(path, bytes, &mut |done| progress.tell(done, bytes, "")).map(|()| true).map_err(
+        |e| {
+            let remedy = match e.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "use a smaller --spill-size, or make room on that file system"
+                }
+                io::ErrorKind::NotFound => "make its directory first",
+                io::ErrorKind::PermissionDenied => "run as root",
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    "name a file on a file system that can be written"
+                }
+                _ => "name a file on ext4 or xfs, or a block device",
+            };
+            StartError::failure(format!("spill: cannot make {} ({e})", path.display()), remedy)
+        },
+    )
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //! and what the kernel says of it.
 
 use memmap2::MmapMut;
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, fstatfs, seek};
+use rustix::fs::{
+    CWD, FallocateFlags, RenameFlags, SeekFrom, fallocate, fstatfs, renameat_with, seek,
+};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -35,8 +37,25 @@ const MAKE_BYTES: usize = 1 << 20;
 
 /// Makes a file of `bytes` (whole pages) that nobody else may read, with every block allocated and
 /// written, and on the disk. Takes as long as writing that much; `written` hears how many bytes
-/// are. What was made is removed again when it fails.
+/// are. Until then it has another name, so that nobody takes one for it whose making was ended
+/// half way; the next try replaces that. What was made is removed again when it fails.
 pub fn make(path: &Path, bytes: u64, written: &mut dyn FnMut(u64)) -> io::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = Path::new(&part);
+    match std::fs::remove_file(part) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let named = make_part(part, bytes, written)
+        .and_then(|()| Ok(renameat_with(CWD, part, CWD, path, RenameFlags::NOREPLACE)?));
+    if named.is_err() {
+        let _ = std::fs::remove_file(part);
+    }
+    named
+}
+
+fn make_part(path: &Path, bytes: u64, written: &mut dyn FnMut(u64)) -> io::Result<()> {
     let mut open = OpenOptions::new();
     open.read(true).write(true).create_new(true).mode(0o600);
     let file = match open.clone().custom_flags(libc::O_DIRECT).open(path) {
@@ -48,11 +67,7 @@ pub fn make(path: &Path, bytes: u64, written: &mut dyn FnMut(u64)) -> io::Result
         }
         file => file?,
     };
-    let filled = fill(&file, bytes, written);
-    if filled.is_err() {
-        let _ = std::fs::remove_file(path);
-    }
-    filled
+    fill(&file, bytes, written)
 }
 
 fn fill(file: &File, bytes: u64, written: &mut dyn FnMut(u64)) -> io::Result<()> {

@@ -8,8 +8,9 @@ use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 use tempfile::TempDir;
 use uswap::daemon::protocol::{
-    BlockSetting, MemoryUse, PageCounts, Reply, Request, Safety, Status, SwapUse, TimeUse,
+    BlockSetting, MemoryUse, PageCounts, Reply, Request, Status, SwapUse, TimeUse,
 };
+use uswap::error::StartError;
 
 pub fn uswap(words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_uswap"));
@@ -71,19 +72,13 @@ pub fn status(name: &str, swap: bool) -> Status {
     Status {
         name: name.into(),
         device: format!("/dev/uswap-test-{name}"),
-        id: 0,
         pid: u32::MAX,
-        version: "0".into(),
-        kernel: "6.12".into(),
         target: "swap".into(),
         codec: "lz4".into(),
         size_bytes: 6 << 30,
         queues: 1,
         depth: 64,
-        staging_bytes: 8 << 20,
-        helpers: 1,
         poll_us: 200,
-        metrics: None,
         settings: [
             ("pool", "2147483648"),
             ("poll-us", "200"),
@@ -94,17 +89,12 @@ pub fn status(name: &str, swap: bool) -> Status {
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into(),
-        uptime_seconds: 5,
         swap: swap.then_some(SwapUse {
             size_bytes: 6 << 30,
             used_bytes: 3 << 20,
             stale_pages_min: 5,
             priority: 100,
         }),
-        backing: None,
-        policy: None,
-        spill: None,
-        processes: None,
         memory: MemoryUse {
             pool_bytes: 2 << 30,
             pool_used_bytes: 1 << 20,
@@ -113,16 +103,15 @@ pub fn status(name: &str, swap: bool) -> Status {
             ..MemoryUse::default()
         },
         pages: PageCounts { stored: 768, lz4: 768, ..PageCounts::default() },
-        safety: Safety::default(),
         block: vec![BlockSetting {
             name: "scheduler".into(),
             value: "mq-deadline".into(),
             wanted: "none".into(),
             good: false,
         }],
-        features: vec!["USER_RECOVERY".into()],
         counters: [("write_lz4_pages".to_owned(), 768)].into(),
         times: [("commit".to_owned(), time_use())].into(),
+        ..Status::default()
     }
 }
 
@@ -140,7 +129,11 @@ pub fn serve(dir: &Path, status: Status) -> JoinHandle<()> {
             let stop = matches!(request, Request::Stop);
             let reply = match request {
                 Request::Stop => Reply::Stopping,
-                Request::Set { key, value } => Reply::Done { message: format!("{key} is {value}") },
+                Request::Set { key, value } => match value.as_str() {
+                    "wrong" => Reply::refused(&StartError::usage(format!("{key}: no"), "say so")),
+                    "not now" => Reply::refused(&StartError::failure(format!("{key}: no"), "wait")),
+                    _ => Reply::Done { message: format!("{key} is {value}") },
+                },
                 Request::Status => Reply::Status(Box::new(status.clone())),
             };
             writeln!(stream, "{}", serde_json::to_string(&reply).expect("reply")).expect("sent");

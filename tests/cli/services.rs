@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use uswap::daemon::protocol::{BlockSetting, Status};
+use uswap::daemon::protocol::{BackingUse, BlockSetting, SpillUse, Status};
 
 #[test]
 fn services_are_listed_described_and_stopped() {
@@ -82,6 +82,13 @@ fn a_running_service_is_changed_by_hand_and_by_its_file() {
     let at = ["--run-dir", str(dir.path())];
     let server = serve(dir.path(), status("one", false));
     assert_eq!(accepted(&["set", "policy", "dense", at[0], at[1]]), "policy is dense\n");
+    // The server's word on what is wrong counts as if it had been said here.
+    let wrong = refused(&["set", "policy", "wrong", at[0], at[1]], 2);
+    assert_eq!(wrong, "uswap: policy: no; say so\n");
+    assert_eq!(
+        refused(&["set", "policy", "not now", at[0], at[1]], 1),
+        "uswap: policy: no; wait\n"
+    );
     let file = dir.path().join("one.toml");
     std::fs::write(&file, "pool = \"16M\"\npoll-us = 50\ncodec = \"lz4\"\n").expect("file");
     let output = uswap(&["reload", "--config", str(&file), at[0], at[1]]);
@@ -134,6 +141,40 @@ fn a_dead_server_is_told_and_cleaned_up() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!((text(&output.stdout), text(&output.stderr)), ("gone is down\n", ""));
     assert_eq!(left_in(dir.path()), [""; 0]);
+}
+
+#[test]
+fn doctor_misses_a_file_that_was_deleted() {
+    let dir = directory();
+    let at = ["--run-dir", str(dir.path())];
+    let path = dir.path().join("file").display().to_string();
+    let backing =
+        BackingUse { path: path.clone(), copy: "copy".into(), direct: true, discard: false };
+    let spill = SpillUse { path, health: "spent".into(), ..SpillUse::default() };
+    let both = Status { backing: Some(backing), spill: Some(spill), ..status("one", false) };
+    let server = serve(dir.path(), both);
+    let rows = || -> Vec<(String, String, String)> {
+        let output = uswap(&["doctor", "--json", at[0], at[1]]);
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+        let word = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or("").to_owned();
+        let ours = rows
+            .iter()
+            .filter(|row| ["one: spill", "one: file"].contains(&word(row, "name").as_str()));
+        ours.map(|row| (word(row, "level"), word(row, "found"), word(row, "fix"))).collect()
+    };
+    let gone = rows();
+    assert_eq!(gone.len(), 2);
+    for (level, found, fix) in gone {
+        assert_eq!(level, "fail");
+        assert!(found.contains("was deleted; only who has it open still does"), "{found}");
+        assert!(fix.contains("`uswap down one` now, which does swapoff"), "{fix}");
+    }
+    std::fs::write(dir.path().join("file"), "").expect("file");
+    let there = rows();
+    assert_eq!((there[0].0.as_str(), there[1].0.as_str()), ("warn", "ok"));
+    assert!(there[0].2.contains("next day"), "{}", there[0].2);
+    accepted(&["down", "one", at[0], at[1]]);
+    server.join().expect("the service ended");
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn running(root: &Path, name: &str, status: &Status) -> Vec<Row> {
     rows.push(safety(name, status));
     rows.extend(room(name, status));
     rows.extend(spill(root, name, status));
+    rows.extend(backing(root, name, status));
     rows.extend(process::cgroup(root, &status.pid.to_string(), &format!("{name}: cgroup")));
     rows
 }
@@ -99,12 +100,27 @@ fn spill(root: &Path, name: &str, status: &Status) -> Option<Row> {
     let (level, fix) = match spill.health.as_str() {
         "good" => (Level::Ok, ""),
         "full" => (Level::Warn, "restart with a larger --spill-size"),
+        "spent" => (Level::Warn, "wait for the next day, or give a policy a larger write budget"),
         "failing" => (Level::Fail, "see the disk's errors in the kernel log (dmesg)"),
+        "locked" => (Level::Fail, "see who else has it locked (lslocks), and end that"),
         _ => (Level::Fail, "restart the service when you can"),
     };
     let (used, size) = (human(spill.used_bytes), human(spill.size_bytes));
     let found = format!("{}, {used} of {size} used, {}", spill.path, spill.health);
     Some(Row::new(&title, level, found, why, fix))
+}
+
+/// The loop target's file: deleted, it is gone with the service, and no standby can open it.
+fn backing(root: &Path, name: &str, status: &Status) -> Option<Row> {
+    let path = Path::new(&status.backing.as_ref()?.path);
+    let title = format!("{name}: file");
+    let why = "every page of the device is in it";
+    if under(root, path).exists() {
+        return Some(Row::new(&title, Level::Ok, status.backing.as_ref()?.path.clone(), why, ""));
+    }
+    let found = format!("{} was deleted; only who has it open still does", path.display());
+    let fix = format!("`uswap down {name}` now, which does swapoff; then make the file anew");
+    Some(Row::new(&title, Level::Fail, found, why, &fix))
 }
 
 fn safety(name: &str, status: &Status) -> Row {

@@ -15,6 +15,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::style::{Color, Modifier};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -123,7 +124,8 @@ impl Top {
             std::thread::sleep(Duration::from_secs(self.interval.into()));
             let before = Some((first.now, asked.elapsed()));
             let (now, processes) = (*service.status()?, processes::swapped(Path::new("/")));
-            return say(&printed(&View { now, before, processes, silence: None }));
+            let view = View { now, before, processes, silence: None };
+            return say(&printed(&view, io::stdout().is_terminal()));
         }
         // The terminal is put back whoever ends it.
         let signals = Signals::open_ends().map_err(|e| {
@@ -181,16 +183,37 @@ impl Top {
     }
 }
 
-/// One frame as text.
-fn printed(view: &View) -> String {
+/// One frame as text, with colours where it goes to a terminal.
+fn printed(view: &View, colored: bool) -> String {
     let processes = view.processes.len().clamp(frame::PROCESSES_MIN, PRINTED_PROCESSES);
     let height = frame::LINES + processes as u16;
     let Ok(mut terminal) = Terminal::new(TestBackend::new(PRINTED_COLUMNS, height));
     let Ok(_) = terminal.draw(|frame| frame::draw(frame, view));
     let buffer = terminal.backend().buffer();
     let lines = buffer.content().chunks(PRINTED_COLUMNS.into());
-    let text = |cells: &[Cell]| cells.iter().map(Cell::symbol).collect::<String>() + "\n";
-    lines.map(text).collect()
+    let plain = |cells: &[Cell]| cells.iter().map(Cell::symbol).collect::<String>();
+    lines.map(|cells| if colored { styled(cells) } else { plain(cells) } + "\n").collect()
+}
+
+/// Cells with what a terminal is told about their looks, wherever these change.
+fn styled(cells: &[Cell]) -> String {
+    // Those that frames use.
+    let color = |color, base: u8| match color {
+        Color::Red => base + 1,
+        Color::Cyan => base + 6,
+        _ => base + 9,
+    };
+    let (mut line, mut last) = (String::new(), String::new());
+    for cell in cells {
+        let bold = if cell.modifier.contains(Modifier::BOLD) { ";1" } else { "" };
+        let looks = format!("\x1b[0{bold};{};{}m", color(cell.fg, 30), color(cell.bg, 40));
+        if looks != last {
+            line.push_str(&looks);
+            last = looks;
+        }
+        line.push_str(cell.symbol());
+    }
+    line + "\x1b[0m"
 }
 
 #[cfg(test)]
@@ -199,6 +222,16 @@ mod tests {
 
     fn time(buckets: &[(u64, u64)]) -> TimeUse {
         TimeUse { buckets: buckets.to_vec(), ..TimeUse::default() }
+    }
+
+    #[test]
+    fn a_terminal_hears_of_looks_where_they_change() {
+        let mut cells = vec![Cell::new("a"), Cell::new("b"), Cell::new("c")];
+        cells[1].set_fg(Color::Red);
+        cells[1].modifier = Modifier::BOLD;
+        cells[2].set_bg(Color::Cyan);
+        let told = "\x1b[0;39;49ma\x1b[0;1;31;49mb\x1b[0;39;46mc\x1b[0m";
+        assert_eq!(styled(&cells), told);
     }
 
     #[test]

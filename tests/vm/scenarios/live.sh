@@ -38,9 +38,9 @@ expect_status .metrics null
 expect set uswap set metrics 127.0.0.1:9998
 expect_status .metrics 127.0.0.1:9998
 expect_brief_failure 1 'pool cannot change while the service runs; .*uswap down one' uswap set pool 128M
-expect_brief_failure 1 'balancd.*balanced, dense' uswap set policy balancd
-expect_brief_failure 1 'poll-us: 99999 is out of range' uswap set poll-us 99999
-expect_brief_failure 1 'unknown key "polcy"; did you mean "policy"' uswap set polcy dense
+expect_brief_failure 2 'balancd.*balanced, dense' uswap set policy balancd
+expect_brief_failure 2 'poll-us: 99999 is out of range' uswap set poll-us 99999
+expect_brief_failure 2 'unknown key "polcy"; did you mean "policy"' uswap set polcy dense
 expect_brief_failure 1 'cannot serve metrics on 192.0.2.1:80' uswap set metrics 192.0.2.1:80
 expect_status .metrics 127.0.0.1:9998
 
@@ -69,7 +69,7 @@ rm /mnt/spill
 expect read dd if="$DEV" of=/tmp/back bs=128k count=768 iflag=direct 2>/dev/null
 expect "all of it as it was" cmp /tmp/data /tmp/back
 uswap doctor --json | jq -r '.[] | select(.name == "one: spill") | .level + " " + .found' | tee /tmp/said
-grep -q 'warn /mnt/spill was deleted; the service still has it open' /tmp/said || die "doctor does not see it"
+grep -q 'fail /mnt/spill was deleted; only who has it open still does' /tmp/said || die "doctor does not see it"
 expect_safe
 stop_uswap
 say "live passed"

@@ -59,9 +59,9 @@ impl Job {
         })
     }
 
-    /// The profile, which is not a test.
-    pub fn profile(kernel: &str) -> Result<Self, String> {
-        Self::read("profile", kernel, root().join("bench/profile.sh"))
+    /// `profile` or `screens`, which are no tests.
+    pub fn of_bench(name: &str, kernel: &str) -> Result<Self, String> {
+        Self::read(name, kernel, root().join(format!("bench/{name}.sh")))
     }
 
     fn read(name: &str, kernel: &str, script: PathBuf) -> Result<Self, String> {

@@ -26,8 +26,8 @@ type Outcome = Result<(), String>;
 const USAGE: &str = "\
 usage: cargo xtask TASK
   test [--quick] [--require-vm]
-                           format, lints, tests, docs, then every VM scenario on both kernels
-                           (--quick: of the scenarios only smoke, on the newest kernel;
+                           format, lints, tests, docs, a check for arm64, then every VM scenario on
+                           both kernels (--quick: of these only smoke, on the newest kernel;
                            --require-vm, or CI in the environment: a skipped one is a failure)
   vm NAME [-k 6.12|new]    one scenario of tests/vm/scenarios, its output streamed
   demo                     swap real memory to uswap in a guest, verified, and show what was stored
@@ -35,6 +35,7 @@ usage: cargo xtask TASK
                            instructions for each page, beside bench/limits.toml (--bless: write it)
   bench profile [-k 6.12|new]
                            where the time of a swap-out goes, by perf in a guest (Markdown table)
+  screens                  the pictures of README, from a service at work in a guest
   deb                      the Debian package
   setup [--refresh]        QEMU, tools and kernels for the guests (asks the package manager)
 ";
@@ -119,6 +120,7 @@ fn main() -> ExitCode {
         }
         ["vm", ..] => vm(&arguments[1..]),
         ["bench", "swap", ..] => bench::swap(&arguments[2..]),
+        ["screens"] => measure::screens(),
         ["bench", words @ ..] => measure::measure(words),
         ["deb"] => deb::deb(),
         ["coverage"] => coverage::task(),

@@ -3,7 +3,8 @@
 use crate::counts::{self, Run};
 use crate::job::{End, Job};
 use crate::profile::Samples;
-use crate::{Outcome, USAGE, build, pages, setup, target};
+use crate::{Outcome, USAGE, build, pages, root, run, setup, target};
+use std::process::Command;
 
 /// Runs a scenario that must pass; what it printed.
 fn run_logged(job: &Job) -> Result<String, String> {
@@ -36,10 +37,22 @@ fn profile(kernel: &str) -> Outcome {
     setup(&[])?;
     build()?;
     pages::provide()?;
-    let samples = Samples::parse(&run_logged(&Job::profile(kernel)?)?)?;
+    let samples = Samples::parse(&run_logged(&Job::of_bench("profile", kernel)?)?)?;
     let functions = samples.resolve(&target().join("release/uswap"))?;
     print!("{}", samples.table(&functions));
     Ok(())
+}
+
+/// The pictures of README: a service at work in a guest, as `uswap top` and the dashboard show it.
+pub fn screens() -> Outcome {
+    setup(&[])?;
+    build()?;
+    pages::provide()?;
+    let job = Job::of_bench("screens", "new")?;
+    run_logged(&job)?;
+    let mut command = Command::new(target().join("release/screens"));
+    command.arg(job.log()).arg("--work").arg(target().join("vm/screens"));
+    run(command.arg("--out").arg(root().join("docs")))
 }
 
 /// `counts`, `profile`.

@@ -130,6 +130,27 @@ fn cargo_steps(logs: &Path, complete: bool) -> Tally {
     tally
 }
 
+/// Whether the program builds for arm64 as well. What is C in its dependencies wants a compiler,
+/// which setup provides.
+fn arm64(logs: &Path) -> Tally {
+    const TARGET: &str = "aarch64-unknown-linux-gnu";
+    let runs = |program: &str, words: &[&str]| {
+        let output = Command::new(program).args(words).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let lacks = match () {
+        () if !runs("rustup", &["target", "add", TARGET]) => "rustup cannot add its target",
+        () if !runs("aarch64-linux-gnu-gcc", &["--version"]) => "there is no C compiler for it",
+        () => {
+            let words = ["check", "--package", "uswap", "--target", TARGET];
+            return step("arm64", cargo().args(words), logs);
+        }
+    };
+    let end = End::Skipped(lacks.into());
+    report("arm64", &end, Instant::now(), logs);
+    Tally::of(&end)
+}
+
 /// All jobs, a few at a time, then those that measure time one by one; the lines that scenarios
 /// mark RESULT are shown together at the end.
 fn run_jobs(jobs: Vec<Job>) -> Tally {
@@ -194,8 +215,8 @@ fn verdict(tally: Tally, require_vm: bool) -> Outcome {
     }
     if require_vm && tally.skipped > 0 {
         return Err(format!(
-            "{} VM scenarios were skipped, and this run requires all of them (--require-vm, or CI \
-             in the environment); the lines above say what the machine lacks",
+            "{} steps or VM scenarios were skipped, and this run requires all of them \
+             (--require-vm, or CI in the environment); the lines above say what the machine lacks",
             tally.skipped
         ));
     }
@@ -206,7 +227,11 @@ fn verdict(tally: Tally, require_vm: bool) -> Outcome {
 pub fn test(quick: bool, require_vm: bool) -> Outcome {
     // First, because it also provides what tests of this machine run.
     let there = setup(&[]);
-    let mut tally = cargo_steps(&target().join("vm"), require_vm);
+    let logs = target().join("vm");
+    let mut tally = cargo_steps(&logs, require_vm);
+    if !quick {
+        tally.add(arm64(&logs));
+    }
     let jobs = if quick { vec![Job::find("smoke", "new")?] } else { Job::all()? };
     match prepare(there) {
         End::Passed => tally.add(run_jobs(jobs)),
@@ -242,7 +267,9 @@ mod tests {
     fn a_skipped_scenario_fails_a_run_that_requires_it() {
         let skipped = Tally { passed: 3, failed: 0, skipped: 2 };
         assert_eq!(verdict(skipped, false), Ok(()));
-        assert!(verdict(skipped, true).unwrap_err().contains("2 VM scenarios were skipped"));
+        assert!(
+            verdict(skipped, true).unwrap_err().contains("2 steps or VM scenarios were skipped")
+        );
         assert_eq!(verdict(Tally { skipped: 0, ..skipped }, true), Ok(()));
         assert!(verdict(Tally { failed: 1, ..skipped }, false).is_err());
     }
