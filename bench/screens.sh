@@ -1,7 +1,7 @@
 # desc: a service at work, once a second as Prometheus sees it, and a frame of `uswap top`; for `cargo xtask screens`
 # requires: uswap jq hog curl script
 # kernels: new
-# memory: 900
+# memory: 700
 # seconds: 560
 # smp: 2
 # alone: yes
@@ -31,7 +31,8 @@ idle_seconds = 12
 min_age_seconds = 3
 idle_mib_per_second = 4
 END
-start_uswap --name default --size 1G --pool 300M --policy /tmp/hasty.toml --spill "$SCRATCH" --swapon
+echo 0 >/proc/sys/vm/page-cluster
+start_uswap --name default --size 1G --pool 250M --policy /tmp/hasty.toml --spill "$SCRATCH" --swapon
 within 30 is_swap "$DEV" || die "no swap area"
 
 mkdir /tmp/scrapes
@@ -46,10 +47,12 @@ scrape &
 SCRAPER=$!
 sleep 5
 say "a program fills more memory than there is, and goes over it"
-hog --mib 800 --passes 1 --pages /dev/vda --source-mib 64 --verify --until /tmp/enough >/tmp/hog.out &
+hog --mib 560 --passes 1 --pages /dev/vda --source-mib 64 --verify --until /tmp/enough >/tmp/hog.out &
 HOG=$!
-within 240 grep -q '^hog pass 1' /tmp/hog.out || die "hog has not gone over its memory in 240 s"
+within 240 grep -q '^hog fill' /tmp/hog.out || die "hog has not filled its memory in 240 s"
+sleep 10
 script -qec 'uswap top --once --interval 2' /dev/null >/tmp/frame || die "no frame"
+sleep 10
 say "it is left alone: pages become dense, and leave RAM"
 kill -STOP $HOG
 sleep 40

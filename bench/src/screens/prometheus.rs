@@ -94,7 +94,8 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one with `scrapes`, text and seconds since 1970, in order of time. `dir` is made anew.
+    /// Starts one with `scrapes`, seconds since 1970 and text, in order of time. `dir` is made
+    /// anew.
     pub fn start(tools: &Path, dir: &Path, scrapes: &[(f64, String)]) -> StartResult<Self> {
         let at = |e: std::io::Error| fail(&dir.display().to_string(), &e);
         let _ = fs::remove_dir_all(dir);

@@ -84,11 +84,12 @@ fn draw(body: &mut String, row: u32, (column, looks, text): &(u32, Looks, String
     let class: Vec<&str> = classes.iter().filter(|(is, _)| *is).map(|(_, c)| *c).collect();
     let class =
         if class.is_empty() { String::new() } else { format!(" class=\"{}\"", class.join(" ")) };
-    let (width, y, text) = (len * CELL.0, y + 13, escaped(text));
-    let _ = writeln!(
-        body,
-        "<text x=\"{x}\" y=\"{y}\" textLength=\"{width}\" xml:space=\"preserve\"{class}>{text}</text>"
-    );
+    // Every letter where its cell is, however wide a font has it.
+    let text = text.trim_end();
+    let places: Vec<String> =
+        (0..text.chars().count() as u32).map(|letter| (x + letter * CELL.0).to_string()).collect();
+    let (places, y, text) = (places.join(" "), y + 13, escaped(text));
+    let _ = writeln!(body, "<text x=\"{places}\" y=\"{y}\"{class}>{text}</text>");
 }
 
 /// The picture of these lines, which may have colours.
@@ -126,8 +127,11 @@ mod tests {
     fn every_letter_is_in_the_picture_and_bars_are_rectangles() {
         let svg = picture("a \x1b[0;36;49m███\x1b[0;1;31;49m<b>\x1b[0m\r\nsecond\r\n");
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
-        assert!(svg.contains(">a </text>") && svg.contains(">second</text>"), "{svg}");
-        assert!(svg.contains("class=\"b r\">&lt;b&gt;</text>"), "{svg}");
+        assert!(
+            svg.contains("x=\"8\" y=\"21\">a</text>") && svg.contains(">second</text>"),
+            "{svg}"
+        );
+        assert!(svg.contains("x=\"48 56 64\" y=\"21\" class=\"b r\">&lt;b&gt;</text>"), "{svg}");
         assert_eq!(svg.matches("<rect").count(), 2);
         assert!(!svg.contains('█') && svg.contains("width=\"24\" height=\"17\" fill=\"#2b6f77\""));
     }
