@@ -13,7 +13,7 @@ const LINE_COLUMNS_MAX: usize = 100;
 const LAYERS: [&[&str]; 8] = [
     &["units", "limits", "error", "stats", "chaos"],
     &["sys"],
-    &["ublk", "codec", "pool", "spill", "table"],
+    &["ublk", "codec", "pool", "spill", "table", "trace"],
     &["store"],
     &["config", "metrics"],
     &["daemon"],
