@@ -16,6 +16,7 @@ mod list;
 mod metrics;
 mod run;
 mod service;
+mod simulate;
 mod status;
 mod swap;
 mod table;
@@ -68,6 +69,8 @@ enum Command {
     Top(top::Top),
     /// Sample memory that is in use and say what uswap would save on it, per codec
     Estimate(estimate::EstimateArgs),
+    /// Replay a recording against other policies and sizes, and say what would have happened
+    Simulate(Box<simulate::Simulate>),
     /// Say what this machine lacks for swap on ublk and how to fix it
     #[command(after_help = "Exit code 1 if any row says fail.")]
     Doctor(doctor::Doctor),
@@ -132,6 +135,7 @@ fn dispatch(command: Command) -> StartResult<ExitCode> {
         Command::Reload(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Top(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Estimate(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Simulate(args) => args.execute(),
         Command::Doctor(args) => args.execute(),
         Command::Metrics(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::CheckConfig(args) => args.execute().map(|()| ExitCode::SUCCESS),
