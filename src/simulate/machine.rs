@@ -97,6 +97,9 @@ pub fn run(replay: &Replay, setup: &Setup, policy: Policy, progress: &AtomicU64)
             if let Some(next) = replay.steps.get(first + i + AHEAD) {
                 seen ^= machine.table.get(next.slot()).map_or(0, |slot| slot.at());
             }
+            if let Some(next) = replay.steps.get(first + i + AHEAD / 2) {
+                seen ^= machine.look_at(*next);
+            }
             machine.advance(step.time_us(), &mut mover);
             machine.step(*step, &mut mover);
         }
@@ -141,6 +144,14 @@ impl Machine {
             ram_us: 0,
             looked_us: 0,
         }
+    }
+
+    /// Looks at what a write will free, so that it is in the cache by then.
+    #[inline]
+    fn look_at(&self, step: Step) -> u64 {
+        let slot = self.table.get(step.slot()).filter(|_| step.is_write());
+        let pooled = slot.filter(|slot| matches!(slot.place(), Place::Pool(_)));
+        pooled.map_or(0, |slot| self.pool.look(slot.location()))
     }
 
     /// Time passes until `time_us` of the recording, and the mover works in it.
