@@ -246,7 +246,7 @@ times! {
 }
 
 /// Threads that work without a request: the mover.
-const BACKGROUND: u16 = 1;
+pub const BACKGROUND: u16 = 1;
 
 /// Counters of all threads that work on requests or on what is stored.
 #[derive(Debug)]

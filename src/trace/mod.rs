@@ -50,6 +50,8 @@ pub use reader::{Reader, summarize};
 pub use replay::{Op, Replay, Step};
 pub use rings::Rings;
 pub use writer::Writer;
+#[cfg(feature = "simulation")]
+pub use writer::forged;
 
 /// Version of the format.
 pub const VERSION: u32 = 1;

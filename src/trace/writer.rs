@@ -108,6 +108,17 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// The start of a trace: a header, and a frame that says it has `events` events around contents
+/// that need not be any. For fuzzing: of what is only damaged the checksum is another.
+#[cfg(feature = "simulation")]
+pub fn forged(header: &Header, events: usize, contents: &[u8]) -> Vec<u8> {
+    let mut out = Writer::new(Vec::new(), header).expect("memory").out;
+    let mut packed = Vec::new();
+    Packer::new().pack(contents, &mut packed);
+    frame::write(&mut out, FrameKind::Block, events, contents.len(), &packed).expect("memory");
+    out
+}
+
 impl<W> fmt::Debug for Writer<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("totals", &self.totals).finish_non_exhaustive()
