@@ -12,8 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Events that a ring holds: 1 MiB of them, and a third of a second of the most that one thread
-/// makes (bench/NOTES.md, "Recording").
+/// Events that a ring holds: 1 MiB of them.
 pub const LANE_EVENTS: usize = 64 << 10;
 /// Words in front of the events: a page.
 const FIRST: usize = 512;

@@ -5,7 +5,7 @@ use crate::sys::map::checksum;
 use std::io::{Read, Write};
 use zstd_safe::{CCtx, CParameter, DCtx};
 
-/// Level of zstd for blocks: a tenth of a microsecond an event (bench/NOTES.md, "Recording").
+/// Level of zstd for blocks.
 const LEVEL: i32 = 3;
 
 /// Bytes of a frame's head.

@@ -35,6 +35,7 @@ impl<W: Write> Writer<W> {
             return Err(TraceError::Unfit("names that long"));
         }
         frame::write(&mut out, FrameKind::Header, 0, text.len(), &text)?;
+        out.flush()?;
         Ok(Self {
             out,
             slots: header.slots,

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Time between two looks at the rings: a tenth of what fills one.
+/// Time between two looks at the rings.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time between two times that events are put in order and written.
 const WRITE_EVERY: Duration = Duration::from_millis(250);
@@ -163,7 +163,7 @@ impl<'a> Session<'a> {
 
     fn run(mut self, mut signals: Signals, most: Option<Duration>) -> StartResult<()> {
         let over = self.record(&mut signals, most);
-        if over.is_ok() && self.source.is_on() {
+        if self.source.is_on() {
             // If it cannot be told it will notice.
             let _ = order(self.service, false);
             sleep(LAST_EVENT_WAIT);

@@ -1,9 +1,10 @@
 # desc: what is recorded is what the service counts; recorders and servers that are killed meanwhile
-# requires: uswap jq hog mkfs.ext4
+# requires: uswap jq hog
 # kernels: 6.12 new
 # memory: 1200
 # seconds: 300
 # smp: 2
+# scratch: 64M
 . /vm/lib.sh
 
 TRACE=/tmp/trace
@@ -54,12 +55,13 @@ expect "no file is left" test ! -e $TRACE
 stop_uswap
 
 say "everything that is counted is recorded"
-mkdir -p /mnt /sys/fs/cgroup/small
-dd if=/dev/zero of=/tmp/disk bs=1M count=0 seek=100 2>/dev/null
-expect mkfs mkfs.ext4 -q /tmp/disk
-expect mount mount -o loop /tmp/disk /mnt
+mkdir -p /sys/fs/cgroup/small
+modprobe virtio_blk
+# Its serial number is how tests/vm/boot names it.
+disk() { grep -lx scratch /sys/block/*/serial 2>/dev/null | cut -d/ -f4; }
+within 10 disk || die "no scratch disk"
 echo 32M >/sys/fs/cgroup/small/memory.max
-start_uswap --name t --size 400M --pool 24M --staging 4M --spill /mnt/pages --spill-size 64M --swapon --discard
+start_uswap --name t --size 400M --pool 24M --staging 4M --spill "/dev/$(disk)" --swapon --discard
 within 30 is_swap "$DEV" || die "no swap area"
 # What mkswap and swapon have read and written.
 expect_none_staged
@@ -125,9 +127,10 @@ expect_status .safety.queue_allocations 0
 say "the service ends: so does the recording"
 record
 expect swapoff swapoff "$DEV"
-stop_uswap
+kill -TERM "$USWAP_PID"
 wait "$RECORDER" || die "the recorder failed: $(cat /tmp/record.err)"
 grep -q 'has ended, and the recording with it' /tmp/record.err || die "it did not say so: $(cat /tmp/record.err)"
 expect "its pages are in it" test "$(info .reads)" -gt 0
-umount /mnt
+wait "$USWAP_PID" || die "uswap ended with $?"
+expect_nothing_left
 say "trace passed"
