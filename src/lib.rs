@@ -9,7 +9,7 @@
 //! | 5 | `daemon` | threads and life cycle; where requests meet the store |
 //! | 4 | `config`, `metrics`, `simulate` | settings; what monitoring sees; what would be |
 //! | 3 | `store` | the joined mechanism: one file per verb |
-//! | 2 | `ublk`, `codec`, `pool`, `spill`, `table`, `trace` | transport; codecs; slabs and so on |
+//! | 2 | `ublk`, `codec`, `pool`, `spill`, `table`, `trace` | transport; bytes, slabs, slots, events |
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
 //! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
 //! | 0 | `chaos` | crash points and planted bugs, in tests only |

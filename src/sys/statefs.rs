@@ -126,8 +126,8 @@ impl Drop for StateDir {
     }
 }
 
-/// Takes memory for all of a file, so that no page of it is missing when it is touched. Blocks while
-/// the kernel finds it.
+/// Takes memory for all of a file, so that no page of it is missing when it is touched. Blocks
+/// while the kernel finds it.
 pub fn reserve(file: &File, len: u64) -> io::Result<()> {
     Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)?)
 }

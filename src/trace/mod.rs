@@ -18,8 +18,8 @@
 //! Without a trailer a trace is truncated. The contents of a block are its events (`code`): a byte
 //! for the kind, then as variable-length numbers (LEB128) the microseconds since the event before
 //! it, how far its slot is from the one behind the event's before it (zigzag), and what the kind
-//! needs. Before the first event of a block the time is 0, and the slot behind is slot 0, so a block
-//! needs no other.
+//! needs. Before the first event of a block the time is 0, and the slot behind is slot 0, so that a
+//! block needs no other.
 //!
 //! [`Reader`] hands out no event of a block that is not whole. Whether the trace is whole is only
 //! known at its end: results are for when the iterator has ended without an error. [`summarize`]

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 One row for each event. Columns: time_us (since the recording began), slot, event, and what there is
-of bytes (stored, denser), count (discard), available_mib, some_permille, full_permille (machine).")]
+of bytes (stored, denser), count (discard), available_mib, some_permille and full_permille
+(machine).")]
 pub struct Export {
     /// A file that `uswap trace record` has written
     #[arg(value_name = "FILE")]
