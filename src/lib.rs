@@ -10,6 +10,7 @@
 //! | 4 | `config`, `metrics` | settings and their rules; what monitoring sees |
 //! | 3 | `store` | the joined mechanism: one file per verb |
 //! | 2 | `ublk`, `codec`, `pool`, `spill`, `table`, `trace` | transport; codecs; slabs; segments; slots; what happened |
+//! | 2 | `script` | policies that people write |
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
 //! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
 //! | 0 | `chaos` | crash points and planted bugs, in tests only |
@@ -23,6 +24,7 @@ pub mod error;
 pub mod limits;
 pub mod metrics;
 pub mod pool;
+pub mod script;
 pub mod spill;
 pub mod stats;
 pub mod store;

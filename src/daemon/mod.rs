@@ -31,6 +31,7 @@ mod loop_target;
 mod mover;
 pub mod notify;
 mod parent;
+mod policy_watch;
 mod program;
 pub mod protocol;
 mod room;
