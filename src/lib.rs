@@ -9,8 +9,8 @@
 //! | 5 | `daemon` | threads and life cycle; where requests meet the store |
 //! | 4 | `config`, `metrics` | settings and their rules; what monitoring sees |
 //! | 3 | `store` | the joined mechanism: one file per verb |
-//! | 2 | `ublk`, `codec`, `pool`, `spill`, `table`, `trace` | transport; codecs; slabs; segments; slots; what happened |
-//! | 2 | `script` | policies that people write |
+//! | 2 | `ublk`, `codec`, `pool`, `spill`, `table` | transport; codecs; slabs; segments; slots |
+//! | 2 | `script`, `trace` | policies that people write; what happened |
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
 //! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
 //! | 0 | `chaos` | crash points and planted bugs, in tests only |

@@ -13,10 +13,10 @@ pub struct Broken;
 
 /// Changes plans before they hold. It must be deterministic: same views and plans, same advice.
 pub trait Adviser: Debug + Send {
-    /// Changes a step's plan. What may be changed, and how far, is the policy's to say: `spill`
-    /// (`bytes` and `huge_bytes` within the budgets, `age_min_ticks`), `recompress` (`pages`,
-    /// `age_min_ticks`), `clean_bytes` (to less), `compact_bytes`, `promote`, `train` (to false) and
-    /// `next_ms` (to sooner). What else it says is not heard, and what is beyond a limit is the
+    /// Changes a step's plan. What may be changed, and how far, the policy says: `spill` (`bytes`
+    /// and `huge_bytes` within the budgets, `age_min_ticks`), `recompress` (`pages`,
+    /// `age_min_ticks`), `clean_bytes` (to less), `compact_bytes`, `promote`, `train` (to false)
+    /// and `next_ms` (to sooner). What else it says is not heard, and what is beyond a limit is the
     /// limit. While writes wait for room nobody is asked.
     ///
     /// An error is the end: it is not asked again, and the base of the [`Guide`] decides.

@@ -7,7 +7,7 @@
 //!
 //! Numbers come from [`Settings`]: presets are TOML files in `presets/`. Which pages go first is a
 //! victim policy's choice: one file in `src/victim/`, one line in its registry. Whoever cannot be
-//! built in gives a [`Guide`]: a victim policy and an [`Adviser`], who may change plans within limits
+//! built in gives a [`Guide`]: a victim policy, an [`Adviser`], who may change plans within limits
 //! that keep every promise, and what decides once the adviser is broken.
 #![no_std]
 #![forbid(unsafe_code)]
