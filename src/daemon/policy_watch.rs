@@ -42,7 +42,7 @@ pub struct PolicyWatch {
 
 impl PolicyWatch {
     /// Looks; what there is to tell, after which other settings may hold. May read a file while
-    /// memory is not short, and takes a tenth of a second when it has changed.
+    /// memory is not short, and compiles it when it has changed.
     pub fn look(&mut self, context: &Context<'_>) -> Option<String> {
         if !self.begun {
             self.begun = true;
@@ -63,8 +63,8 @@ impl PolicyWatch {
             context.live.note_script_error(None);
             let base = script.base();
             return Some(format!(
-                "policy script given up: {why}; the {base} preset decides until the file changes or \
-                 the policy is set again"
+                "policy script given up: {why}; the {base} preset decides until the file changes \
+                 or the policy is set again"
             ));
         }
         let calm = context

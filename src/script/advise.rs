@@ -71,14 +71,17 @@ fn plan_map(plan: &Plan) -> Map {
 
 /// Takes a script's plan over. The error says what is wrong with it.
 fn read_plan(all: &Map, plan: &mut Plan) -> Result<(), String> {
-    let count = |section: &str| FIELDS.iter().filter(|field| field.section == section).count();
-    if all.len() != count("") + SECTIONS.len() + 1 {
-        return Err("has other keys than it was given with".into());
-    }
-    for section in SECTIONS {
-        let keys = all.get(section).and_then(|keys| keys.as_map_ref().ok());
-        if keys.is_none_or(|keys| keys.len() != count(section)) {
-            return Err(format!("has other keys in {section} than it was given with"));
+    let is_field = |section: &str, key: &str| {
+        FIELDS.iter().any(|field| field.section == section && field.key == key)
+    };
+    for (key, value) in all {
+        let section = SECTIONS.contains(&key.as_str());
+        if !section && key != TRAIN && !is_field("", key) {
+            return Err(format!("has {key}, which it was not given with"));
+        }
+        let keys = value.as_map_ref().ok().filter(|_| section);
+        if let Some(other) = keys.iter().flat_map(|keys| keys.keys()).find(|k| !is_field(key, k)) {
+            return Err(format!("has {key}.{other}, which it was not given with"));
         }
     }
     for field in FIELDS {

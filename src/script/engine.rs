@@ -1,5 +1,5 @@
-//! Rhai, as far as a policy needs it: whole numbers, text, arrays and maps; no modules, no clock, no
-//! files, no randomness. Every call is bounded in operations, depth and memory.
+//! Rhai, as far as a policy needs it: whole numbers, text, arrays and maps; no modules, no clock,
+//! no files, no randomness. Every call is bounded in operations, depth and memory.
 
 use crate::sys::region::{Held, held_bytes};
 use rhai::packages::{
@@ -12,9 +12,9 @@ use uswap_policy::{Page, Tier};
 
 /// Longest script.
 const TEXT_BYTES_MAX: usize = 64 << 10;
-/// Most operations of a call. An operation takes some 25 ns, unless it copies a map.
+/// Most operations of a call.
 pub const CALL_OPERATIONS_MAX: u64 = 20_000;
-/// Most operations that all questions about pages may take together: half a second.
+/// Most operations that all questions about pages may take together.
 const LOAD_OPERATIONS_MAX: u64 = 10_000_000;
 /// Most bytes that a script holds, what it keeps from step to step included.
 pub const HELD_BYTES_MAX: usize = 128 << 10;

@@ -1,12 +1,12 @@
 //! Policies in a file: a script in Rhai that builds on a preset.
 //!
 //! A script is functions, each of them optional: `settings()`, `rank(page)`, `meet(page)`,
-//! `idle(page)`, `state()` and `tick(view, plan)`; README.md ("A policy in a script") says what each
-//! is for. Three decisions keep a script from doing harm:
+//! `idle(page)`, `state()` and `tick(view, plan)`; README.md ("A policy in a script") says what
+//! each is for. Three decisions keep a script from doing harm:
 //!
 //! - **What is said of pages is asked before it is needed.** Functions see a page as the policy
 //!   counts it (`uswap_policy::page_of`), not which it is, and Rhai's functions are pure; so all
-//!   there is to say about 14112 kinds of pages is a table, made when the script is read. Whoever
+//!   there is to say about 13056 kinds of pages is a table, made when the script is read. Whoever
 //!   judges pages looks it up: as fast as what is built in, without memory, and it cannot fail. A
 //!   script that fails for any kind of page is refused like one that does not compile.
 //! - **A step's plan is asked for in the mover**, once a step and never while writes wait for room,
@@ -66,8 +66,8 @@ impl Eq for Script {}
 
 impl Script {
     /// Reads a script, asks it about every kind of page, and tries its `tick`. `place` is for
-    /// messages. Takes about a tenth of a second, and memory; not for a thread that anybody waits
-    /// for. Refused, with line and remedy: what does not compile, fails, or takes too long.
+    /// messages. Takes its time, bounded in operations, and memory: not for a thread that anybody
+    /// waits for. Refused, with line and remedy: what does not compile, fails, or takes too long.
     pub fn compile(place: &str, text: &str) -> StartResult<Self> {
         let told = |fault: Fault| {
             let at = fault.line.map_or(String::new(), |line| format!(":{line}"));

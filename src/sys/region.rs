@@ -178,3 +178,35 @@ pub(super) unsafe fn free(block: *mut u8, layout: Layout) {
     // SAFETY: as promised to us; `owns` told the caller that it is one of these blocks.
     unsafe { blocks.deallocate(block, layout.align()) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_can_be_used_up_and_is_there_again_when_it_is_freed() {
+        let layout = Layout::from_size_align(64 << 10, 64).expect("a layout");
+        let mut counts = Vec::new();
+        for _ in 0..3 {
+            let (mut held, mut blocks) = (Held::in_region(), Vec::new());
+            let before = outside_calls();
+            held.within(|| {
+                while let Some(block) = allocate(layout) {
+                    blocks.push(block)
+                }
+            });
+            assert!(outside_calls() > before && held_bytes() == 0);
+            assert!(blocks.iter().all(|block| owns(block.as_ptr())));
+            // The call that had nothing counts too: somebody else serves it.
+            assert_eq!(held.peak_bytes(), (blocks.len() + 1) * layout.size());
+            counts.push(blocks.len());
+            for block in blocks {
+                // SAFETY: it is from `allocate`, with this layout, and nobody uses it.
+                unsafe { free(block.as_ptr(), layout) };
+            }
+        }
+        assert!(counts[0] >= 14 && counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+        assert_eq!(allocate(layout), None, "outside of work nothing comes from it");
+        assert!(!owns(std::ptr::null()) && !owns((&raw const layout).cast()));
+    }
+}
