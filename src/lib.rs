@@ -9,7 +9,8 @@
 //! | 5 | `daemon` | threads and life cycle; where requests meet the store |
 //! | 4 | `config`, `metrics`, `simulate` | settings; what monitoring sees; what would be |
 //! | 3 | `store` | the joined mechanism: one file per verb |
-//! | 2 | `ublk`, `codec`, `pool`, `spill`, `table`, `trace` | transport; bytes, slabs, slots, events |
+//! | 2 | `ublk`, `codec`, `pool`, `spill`, `table` | transport; codecs; slabs; segments; slots |
+//! | 2 | `script`, `trace` | policies that people write; what happened |
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
 //! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
 //! | 0 | `chaos` | crash points and planted bugs, in tests only |
@@ -23,6 +24,7 @@ pub mod error;
 pub mod limits;
 pub mod metrics;
 pub mod pool;
+pub mod script;
 pub mod simulate;
 pub mod spill;
 pub mod stats;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use uswap::daemon::exposition;
 use uswap::daemon::protocol::{
-    BlockSetting, MemoryUse, PageCounts, PolicyUse, ProcessUse, SpillUse, Status, SwapUse, TimeUse,
+    BlockSetting, MemoryUse, PageCounts, PolicyUse, ProcessUse, ScriptUse, SpillUse, Status,
+    SwapUse, TimeUse,
 };
 use uswap::metrics::{counters, dashboard, names};
 
@@ -64,6 +65,7 @@ fn full() -> Status {
             pressure: "tight".into(),
             short: Some("the spill is full".into()),
             age_tick: 7,
+            script: Some(ScriptUse { base: "dense".into(), errors: 3, ..ScriptUse::default() }),
         }),
         spill: Some(full_spill()),
         memory: MemoryUse { pool_level: "low".into(), ..MemoryUse::default() },

@@ -13,7 +13,7 @@ const LINE_COLUMNS_MAX: usize = 100;
 const LAYERS: [&[&str]; 8] = [
     &["units", "limits", "error", "stats", "chaos"],
     &["sys"],
-    &["ublk", "codec", "pool", "spill", "table", "trace"],
+    &["ublk", "codec", "pool", "script", "spill", "table", "trace"],
     &["store"],
     &["config", "metrics", "simulate"],
     &["daemon"],
@@ -25,7 +25,9 @@ const LEVEL_0: [(&str, &[&str]); 2] =
     [("limits", &["units"]), ("stats", &["units", "limits", "error"])];
 
 /// Crates and the only places (path prefixes) that may name them.
-const CONFINED: [(&str, &[&str]); 15] = [
+const CONFINED: [(&str, &[&str]); 17] = [
+    ("rhai", &["src/script"]),
+    ("rlsf", &["src/sys"]),
     ("ring", &["src/spill"]),
     ("io_uring", &["src/sys"]),
     ("memmap2", &["src/sys"]),

@@ -16,7 +16,8 @@ const SIZE_STEP: usize = 512;
 /// Tiers, each with and without pages that can be made denser.
 const KINDS: usize = 6;
 const MARKS: usize = 2 * (READS_MAX as usize + 1);
-const CELLS: usize = AGES * SIZES * KINDS * MARKS;
+/// Kinds of pages that are told apart: every combination of these classes.
+pub const CELLS: usize = AGES * SIZES * KINDS * MARKS;
 
 /// Class of an age in ticks.
 pub const fn age_class(age_ticks: u8) -> usize {
@@ -127,7 +128,9 @@ impl Histogram {
     }
 }
 
-fn cell_of(page: &Page) -> usize {
+/// The cell that a page is counted in, below [`CELLS`].
+#[inline]
+pub fn cell_of(page: &Page) -> usize {
     let size = (usize::from(page.bytes.max(1)) - 1) / SIZE_STEP;
     let kind = 2 * page.tier as usize + usize::from(page.denser != Denser::No);
     let reads = usize::from(page.mark.reads.min(READS_MAX));
@@ -136,7 +139,9 @@ fn cell_of(page: &Page) -> usize {
     (age_and_size * KINDS + kind) * MARKS + mark
 }
 
-fn page_of(cell: usize) -> Page {
+/// A page such as they are in a cell: the youngest age and middle size of its classes, in slot 0.
+/// Panics unless `cell` is below [`CELLS`].
+pub fn page_of(cell: usize) -> Page {
     let (rest, mark) = (cell / MARKS, cell % MARKS);
     let (rest, kind) = (rest / KINDS, rest % KINDS);
     let (age, size) = (rest / SIZES, rest % SIZES);

@@ -6,12 +6,15 @@
 //! keep, recompress or spill. The same views and pages give the same plans and verdicts.
 //!
 //! Numbers come from [`Settings`]: presets are TOML files in `presets/`. Which pages go first is a
-//! victim policy's choice: one file in `src/victim/`, one line in its registry.
+//! victim policy's choice: one file in `src/victim/`, one line in its registry. Whoever cannot be
+//! built in gives a [`Guide`]: a victim policy, an [`Adviser`], who may change plans within limits
+//! that keep every promise, and what decides once the adviser is broken.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod adviser;
 mod budget;
 mod demand;
 mod grant;
@@ -30,8 +33,9 @@ mod view;
 mod watermark;
 mod work;
 
+pub use adviser::{Adviser, Broken, Guide};
 pub use budget::{Bucket, Budget, Spent};
-pub use histogram::{AGES, Histogram, SIZES, age_class, age_floor};
+pub use histogram::{AGES, CELLS, Histogram, SIZES, age_class, age_floor, cell_of, page_of};
 pub use page::{Action, Denser, PAGE_BYTES, Page, Tier, Verdict};
 pub use plan::{Memory, Plan, Promote, Recompress, Short, Writeback};
 pub use policy::Policy;

@@ -4,6 +4,7 @@ use super::service::{Service, refused};
 use super::{complain, note, say};
 use crate::cli::flags::RunDir;
 use crate::config::load::{self, Keys};
+use crate::config::policy::resolved;
 use crate::config::{Settings, check, size};
 use crate::daemon::LIVE_KEYS;
 use crate::daemon::protocol::{Reply, Request, Status, ask};
@@ -37,7 +38,12 @@ impl Set {
     /// Changes it.
     pub fn execute(&self) -> StartResult<()> {
         let service = Service::chosen(self.name.as_deref(), &self.run_dir)?;
-        say(&format!("{}\n", change(&service, &self.key, &self.value)?))
+        // A file is named from where we are, not from where the service is.
+        let value = match self.key.as_str() {
+            "policy" => resolved(&self.value)?,
+            _ => self.value.clone(),
+        };
+        say(&format!("{}\n", change(&service, &self.key, &value)?))
     }
 }
 

@@ -48,7 +48,7 @@ pub struct RunFlags {
     codec: Option<CodecChoice>,
     /// What becomes of pages that stay: a preset (balanced, dense, low-latency, spill-early), who
     /// goes first (fifo, clock, lru, sieve, s3-fifo, size-aware, swap-aware), PRESET/VICTIM, or a
-    /// .toml file [default: balanced]
+    /// .toml or .rhai (script) file [default: balanced]
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
     /// What is served: swap; loop, which hands every page on to --spill; or null, which stores

@@ -82,6 +82,7 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
         let short = policy.short.as_ref().map_or(String::new(), |short| format!(", {short}"));
         let (name, victim, pressure) = (&policy.name, &policy.victim, &policy.pressure);
         row("policy", format!("{name}, victims by {victim}, memory {pressure}{short}"));
+        policy.script.iter().for_each(|script| row("script", script_state(script)));
     }
     if let Some(spill) = &status.spill {
         let (used, size) = (human(spill.used_bytes), human(spill.size_bytes));
@@ -128,6 +129,16 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
     row("ublk features", status.features.join(" "));
     count_rows(status, &mut row);
     rows
+}
+
+/// How a policy's script does, for people.
+fn script_state(script: &protocol::ScriptUse) -> String {
+    let base = &script.base;
+    let refused = script.refused.as_ref().map_or(String::new(), |why| format!("; refused: {why}"));
+    match &script.broken {
+        None => format!("guides, on top of {base}{refused}"),
+        Some(why) => format!("GIVEN UP, {base} decides: {why}{refused}"),
+    }
 }
 
 fn process_rows(processes: &protocol::ProcessUse, row: &mut impl FnMut(&str, String)) {

@@ -18,7 +18,7 @@ pub fn render(head: Option<&[&str]>, rows: &[Vec<String>], right: &[usize]) -> S
         line.trim_end().to_owned() + "\n"
     };
     let body = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
-    head.map_or_else(String::new, |head| line(head.to_vec())) + &body.collect::<String>()
+    head.map_or_else(String::new, |head| line(head.to_vec())) + body.collect::<String>().as_str()
 }
 
 #[cfg(test)]

@@ -203,6 +203,8 @@ impl<'env> Context<'env> {
         let (warm, others) = at_gate(reports.clone());
         let ring = self.spill_file.map(|spill| SpillRing::new(&spill.file)).transpose();
         let ring = ring.map_err(|e| cannot("make an io_uring", &e))?;
+        // Made before there may be no memory for it.
+        let policy = self.settings.policy.policy();
         spawn(scope, "uswap-mover".to_owned(), move || {
             // Files are opened before there may be no memory for that.
             let Some(outlook) = report(&warm, Ok(Outlook::new(Path::new("/")))) else { return };
@@ -216,7 +218,7 @@ impl<'env> Context<'env> {
                 all: self.stats,
                 stats: self.stats.mover(),
             };
-            mover.run(self.settings.policy.settings.clone(), outlook, writer, others);
+            mover.run(policy, outlook, writer, others);
         })?;
         let (warm, others) = at_gate(reports.clone());
         spawn(scope, "uswap-grow".to_owned(), move || {

@@ -105,6 +105,10 @@ fn tiers(page: &mut Page, status: &Status) {
             page.add(names::SHORT, &[("reason", short)], 1.0);
         }
         page.add(names::AGE_TICKS, &[], policy.age_tick as f64);
+        if let Some(script) = &policy.script {
+            page.add(names::SCRIPT_ACTIVE, &[], flag(script.broken.is_none()));
+            page.add(names::SCRIPT_ERRORS, &[], script.errors as f64);
+        }
     }
 }
 

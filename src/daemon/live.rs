@@ -8,9 +8,10 @@ use crate::config::policy::{self, PolicyChoice};
 use crate::config::{Settings, Target, check, metrics};
 use crate::error::{StartError, StartResult};
 use crate::limits::POLL_US_MAX;
+use crate::script::Script;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Keys that `set` can change.
@@ -22,6 +23,10 @@ pub struct Live {
     /// Longest polling, microseconds: queue threads look at it before each.
     pub poll_us: Arc<AtomicU32>,
     policy: Mutex<PolicyChoice>,
+    /// Times that a script was given up, or a new version of it refused.
+    script_errors: AtomicU64,
+    /// Why the latest version of the script's file was refused, until another policy holds.
+    script_refused: Mutex<Option<String>>,
 }
 
 impl Live {
@@ -30,12 +35,42 @@ impl Live {
         Self {
             poll_us: Arc::new(AtomicU32::new(settings.poll_us)),
             policy: Mutex::new(settings.policy.clone()),
+            script_errors: AtomicU64::new(0),
+            script_refused: Mutex::new(None),
         }
     }
 
     /// The policy now.
     pub fn policy(&self) -> PolicyChoice {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The policy's file and script, if it is one.
+    pub fn script(&self) -> Option<(String, Script)> {
+        let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        policy.script.clone().map(|script| (policy.name.clone(), script))
+    }
+
+    /// Notes that a script was given up, or a new version of it refused, and why that.
+    pub fn note_script_error(&self, refused: Option<String>) {
+        self.script_errors.fetch_add(1, Ordering::Relaxed);
+        if refused.is_some() {
+            *self.script_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        }
+    }
+
+    /// How often that was, and why the latest version was refused.
+    pub fn script_errors(&self) -> (u64, Option<String>) {
+        let refused = self.script_refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.script_errors.load(Ordering::Relaxed), refused)
+    }
+}
+
+impl Live {
+    fn adopt(&self, context: &Context<'_>, choice: PolicyChoice) {
+        context.movement.change(choice.policy());
+        *self.script_refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = choice;
     }
 }
 
@@ -48,10 +83,7 @@ pub fn set(context: &Context<'_>, key: &str, value: &str) -> StartResult<String>
                 let what = format!("the {} target has no policy", context.settings.target.name());
                 return Err(StartError::usage(what, "it is for --target swap"));
             }
-            let choice = policy::named(Path::new("/"), value)?;
-            keep(context, |dir| program::keep_policy(dir, &choice))?;
-            context.movement.change(choice.settings.clone());
-            *context.live.policy.lock().unwrap_or_else(PoisonError::into_inner) = choice;
+            take(context, policy::named(Path::new("/"), value)?)?;
         }
         "poll-us" => {
             let us = value.parse().map_err(|_| {
@@ -66,6 +98,39 @@ pub fn set(context: &Context<'_>, key: &str, value: &str) -> StartResult<String>
     }
     keep(context, |dir| program::change_word(dir, &format!("--{key}"), value))?;
     Ok(format!("{key} is {value}"))
+}
+
+/// Has the mover guided by another policy from its next step on, and those know it that take over.
+pub fn take(context: &Context<'_>, choice: PolicyChoice) -> StartResult<()> {
+    keep(context, |dir| program::keep_policy(dir, &choice))?;
+    context.live.adopt(context, choice);
+    Ok(())
+}
+
+/// Whoever takes over was started before the policy was set: takes what is kept, and says its name
+/// if it is another one. Reads the state directory only.
+pub fn adopt_kept(context: &Context<'_>) -> StartResult<Option<String>> {
+    let Settings { run_dir, name, target, .. } = context.settings;
+    if context.seat.is_none() || *target != Target::Swap {
+        return Ok(None);
+    }
+    let dir = state::dir_of(run_dir, name);
+    let fail = |e| cannot("read the settings of the service", &e);
+    let words = program::read_words(&dir).map_err(fail)?;
+    let at = words.iter().position(|word| word == "--policy");
+    let Some(name) = at.and_then(|at| words.get(at + 1)?.to_str()) else { return Ok(None) };
+    let kept = program::kept_policy(&dir, name).map(std::fs::read_to_string);
+    let text = kept.transpose().map_err(fail)?;
+    let now = context.live.policy();
+    if now.name == name && now.text == text {
+        return Ok(None);
+    }
+    let choice = match text {
+        Some(text) => policy::of_text(name.to_owned(), name, text)?,
+        None => policy::named(Path::new("/"), name)?,
+    };
+    context.live.adopt(context, choice);
+    Ok(Some(name.to_owned()))
 }
 
 /// Has those know it that take over.

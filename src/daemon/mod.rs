@@ -32,6 +32,7 @@ mod mover;
 pub mod notify;
 mod null_target;
 mod parent;
+mod policy_watch;
 mod program;
 pub mod protocol;
 mod recording;

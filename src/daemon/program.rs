@@ -19,8 +19,10 @@ pub const PROGRAM: &str = "uswap";
 /// Its file in the state directory: the words that servers are started with.
 const WORDS_FILE: &str = "words";
 
-/// Its file in the state directory: the policy, if that is from a file.
-const POLICY_FILE: &str = "policy.toml";
+/// Its file in the state directory: the policy of this name, if that is from a file.
+fn policy_file(name: &str) -> &'static str {
+    if policy::is_script(name) { "policy.rhai" } else { "policy.toml" }
+}
 
 /// Longest part of a file that is copied at a time.
 const PIECE: usize = 256 << 10;
@@ -111,12 +113,15 @@ pub fn change_word(dir: &Path, flag: &str, value: &str) -> io::Result<()> {
 /// Keeps the text of a policy's file, if it is from one: the file may change or go, and reading it
 /// may take a disk.
 pub fn keep_policy(dir: &Path, policy: &PolicyChoice) -> io::Result<()> {
-    policy.text.as_ref().map_or(Ok(()), |text| replace(dir, POLICY_FILE, text.as_bytes()))
+    policy
+        .text
+        .as_ref()
+        .map_or(Ok(()), |text| replace(dir, policy_file(&policy.name), text.as_bytes()))
 }
 
 /// Where [`keep_policy`] keeps the policy of this name, if it did.
 pub fn kept_policy(dir: &Path, name: &str) -> Option<PathBuf> {
-    let path = dir.join(POLICY_FILE);
+    let path = dir.join(policy_file(name));
     Some(path).filter(|path| policy::is_file(name) && path.exists())
 }
 
@@ -177,6 +182,18 @@ mod tests {
         let again = policy::named(Path::new("/"), kept.to_str().expect("UTF-8")).expect("right");
         assert_eq!(again.settings, choice.settings);
         assert_eq!(kept_policy(dir.path(), "dense"), None);
+    }
+
+    #[test]
+    fn a_script_is_kept_as_one() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (name, text) = ("/somewhere/mine.rhai", "fn rank(page) { page.reads }");
+        let choice = policy::of_text(name.into(), name, text.into()).expect("right");
+        keep_policy(dir.path(), &choice).expect("kept");
+        let kept = kept_policy(dir.path(), name).expect("there");
+        let again = policy::named(Path::new("/"), kept.to_str().expect("UTF-8")).expect("right");
+        assert_eq!((again.script, again.text), (choice.script, choice.text));
+        assert_eq!(kept_policy(dir.path(), "/somewhere/mine.toml"), None);
     }
 
     #[test]

@@ -208,6 +208,22 @@ pub struct PolicyUse {
     pub short: Option<String>,
     /// Age ticks so far.
     pub age_tick: u64,
+    /// How its script does, if it is one.
+    #[serde(default)]
+    pub script: Option<ScriptUse>,
+}
+
+/// A policy that is a script.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ScriptUse {
+    /// The preset that it builds on.
+    pub base: String,
+    /// Why the script was given up and its base decides; absent while the script guides.
+    pub broken: Option<String>,
+    /// Why the latest version of the file was refused and the one before stays, if it was.
+    pub refused: Option<String>,
+    /// Times that a script was given up, or a version of it refused, since this server serves.
+    pub errors: u64,
 }
 
 /// Pages outside RAM.

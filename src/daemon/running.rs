@@ -5,6 +5,7 @@ use super::control_page::Phase;
 use super::device::{Context, Device};
 use super::live;
 use super::notify;
+use super::policy_watch::PolicyWatch;
 use super::protocol::Status;
 use super::recording::Recording;
 use super::room::Room;
@@ -53,6 +54,7 @@ pub struct Running<'a> {
     since: Instant,
     room: Room,
     spill_watch: SpillWatch,
+    policy_watch: PolicyWatch,
     slow: Slow,
     recording: Recording,
     end_wanted: bool,
@@ -77,11 +79,20 @@ impl<'a> Running<'a> {
             since: Instant::now(),
             room: Room::new(device.state.store.as_ref(), marks),
             spill_watch: SpillWatch::new(),
+            policy_watch: PolicyWatch::default(),
             slow: Slow::default(),
             recording: Recording::default(),
             end_wanted: false,
             manager: notify::watchdog().and_then(|_| notify::Manager::of_this_process()),
         }
+    }
+}
+
+impl Running<'_> {
+    /// Warns of little room as the policy that holds now makes some.
+    fn look_anew(&mut self) {
+        let marks = self.context.live.policy().in_force().watermarks;
+        self.room = Room::new(self.device.state.store.as_ref(), marks);
     }
 }
 
@@ -175,8 +186,7 @@ impl Service for Running<'_> {
     fn set(&mut self, key: &str, value: &str) -> StartResult<String> {
         let done = live::set(self.context, key, value)?;
         if key == "policy" {
-            let marks = self.context.live.policy().settings.watermarks;
-            self.room = Room::new(self.device.state.store.as_ref(), marks);
+            self.look_anew();
         }
         Ok(done)
     }
@@ -208,6 +218,10 @@ impl Service for Running<'_> {
             self.tell(&message);
         }
         if let Some(message) = self.device.state.store.as_ref().and_then(|s| self.room.look(s)) {
+            self.tell(&message);
+        }
+        if let Some(message) = self.policy_watch.look(self.context) {
+            self.look_anew();
             self.tell(&message);
         }
         let spilling = self.device.growth.spilling.as_ref();

@@ -6,8 +6,8 @@ use super::grower::Growth;
 use super::live::Live;
 use super::mover::Movement;
 use super::protocol::{
-    BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, ProcessUse, Safety, SpillUse,
-    Status, SwapUse, TimeUse,
+    BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, ProcessUse, Safety, ScriptUse,
+    SpillUse, Status, SwapUse, TimeUse,
 };
 use super::recording::Recording;
 use super::scrape::Scrape;
@@ -176,10 +176,16 @@ impl Sources<'_> {
         let shown = self.movement.shown();
         let plan = shown.plan?;
         let policy = self.live.policy();
+        let script = policy.script.as_ref().map(|script| {
+            let (errors, refused) = self.live.script_errors();
+            let broken = script.broken().map(str::to_owned);
+            ScriptUse { base: script.base().to_owned(), broken, refused, errors }
+        });
         Some(PolicyUse {
             digest: policy.digest(),
+            victim: policy.victim().to_owned(),
             name: policy.name,
-            victim: policy.settings.victim,
+            script,
             pressure: plan.pressure.name().to_owned(),
             short: plan.short.map(|short| short.words().to_owned()),
             age_tick: shown.age_tick,

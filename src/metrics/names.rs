@@ -114,6 +114,10 @@ metrics! {
         "1 with the reason while the policy gets less room made than it wants; else absent.";
     Counter AGE_TICKS "uswap_policy_age_ticks_total":
         "Steps of the clock that pages' ages count in.";
+    Gauge SCRIPT_ACTIVE "uswap_policy_script_active":
+        "1 while the policy's script guides, 0 once its base preset does; absent without one.";
+    Counter SCRIPT_ERRORS "uswap_policy_script_errors_total":
+        "Times that a policy's script was given up, or a new version of it refused.";
 
     Gauge SAFE "uswap_safe": "Whether a protection is on, as read back from the kernel.";
     Counter QUEUE_ALLOCATIONS "uswap_queue_allocations_total":

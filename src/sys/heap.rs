@@ -3,7 +3,11 @@
 //! A queue thread that allocates may wait for reclaim, and reclaim waits for the queue thread. So
 //! after ready every queue thread is sealed; a call from a sealed thread is still served, since
 //! refusing would kill the server, but it is counted, shown in `status`, and fails the tests.
+//!
+//! Work that may not wait for memory either, and cannot do without, has a region (`sys/region.rs`):
+//! that is asked first, and is not the system's heap.
 
+use super::region;
 use crate::limits::SEGMENT_BYTES;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -73,30 +77,67 @@ fn note() {
     }
 }
 
-// SAFETY: every call goes to `System` unchanged; `note` touches a const thread-local without a
-// destructor and an atomic, neither of which allocates.
+// SAFETY: every call goes to `System` or to the region unchanged, and a block goes back to whom its
+// address says it is from; `note` and the region touch const thread-locals without destructors,
+// atomics and a lock, none of which allocates.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if let Some(block) = region::allocate(layout) {
+            return block.as_ptr();
+        }
         note();
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if let Some(block) = region::allocate(layout) {
+            // SAFETY: it is as large as the layout says, and nobody else's.
+            unsafe { block.write_bytes(0, layout.size()) };
+            return block.as_ptr();
+        }
         note();
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        region::note_free(layout);
+        if region::owns(ptr) {
+            // SAFETY: the caller's promises are passed on.
+            return unsafe { region::free(ptr, layout) };
+        }
         note();
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if region::owns(ptr) || region::is_counting() {
+            // SAFETY: the caller's promises are passed on.
+            return unsafe { moved(self, ptr, layout, new_size) };
+        }
         note();
         // SAFETY: the caller's promises are passed on.
         unsafe { System.realloc(ptr, layout, new_size) }
     }
+}
+
+/// Another block with the same contents, from wherever memory comes now.
+///
+/// # Safety
+/// As for [`GlobalAlloc::realloc`].
+unsafe fn moved(heap: &Heap, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+    // SAFETY: the caller promises that the size is not zero and no overflow with the alignment.
+    let wanted = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+    // SAFETY: as above.
+    let new = unsafe { heap.alloc(wanted) };
+    if !new.is_null() {
+        let len = layout.size().min(new_size);
+        // SAFETY: both are at least so long, and apart.
+        unsafe { std::ptr::copy_nonoverlapping(ptr, new, len) };
+        // SAFETY: the caller's promises are passed on.
+        unsafe { heap.dealloc(ptr, layout) };
+    }
+    new
 }

@@ -13,6 +13,7 @@ pub mod heap;
 pub mod lockfile;
 pub mod map;
 pub mod process;
+pub mod region;
 pub mod resident;
 pub mod secret;
 pub mod spill;

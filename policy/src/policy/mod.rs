@@ -1,7 +1,9 @@
 //! Views to plans, pages to verdicts.
 
+mod advice;
 mod quota;
 
+use crate::adviser::{Adviser, Guide};
 use crate::budget::{Bucket, Budget, Spent};
 use crate::demand::{Need, Urge};
 use crate::grant::{Standing, Straight};
@@ -28,6 +30,9 @@ const BURST_SECONDS: u64 = 10;
 pub struct Policy {
     settings: Settings,
     victim: Box<dyn Victim>,
+    adviser: Option<Box<dyn Adviser>>,
+    /// What holds when the adviser is broken.
+    base: Option<(Settings, Box<dyn Victim>)>,
     marks: Watermarks,
     capacity: u64,
     gauge: Gauge,
@@ -60,8 +65,21 @@ impl Policy {
         Ok(Self::with(settings, victim))
     }
 
+    /// The policy of whoever is not built in, until its adviser is broken.
+    pub fn guided(guide: Guide) -> Result<Self, SettingsError> {
+        let Guide { settings, victim: own, adviser, base } = guide;
+        settings.check()?;
+        base.check()?;
+        let named = |settings: &Settings| victim(&settings.victim).expect("check knows its name");
+        let chosen = own.unwrap_or_else(|| named(&settings));
+        let below = named(&base);
+        Ok(Self { adviser, base: Some((base, below)), ..Self::with(settings, chosen) })
+    }
+
     fn with(settings: Settings, victim: Box<dyn Victim>) -> Self {
         Self {
+            adviser: None,
+            base: None,
             marks: Watermarks::new(0, settings.watermarks),
             capacity: 0,
             gauge: Gauge::new(settings.pressure),
@@ -88,11 +106,16 @@ impl Policy {
         if settings.victim != self.settings.victim {
             self.victim = victim(&settings.victim).expect("check knows its name");
         }
+        self.settle(settings);
+        Ok(())
+    }
+
+    /// Takes settings that agree.
+    fn settle(&mut self, settings: Settings) {
         self.marks = Watermarks::new(self.capacity, settings.watermarks);
         self.gauge.limit(settings.pressure);
         self.budget.limit(budget(&settings));
         self.settings = settings;
-        Ok(())
     }
 
     /// The settings in force.
@@ -137,7 +160,7 @@ impl Policy {
         let compact_bytes = self.housekeeping.compact(&self.settings, view, pressed, elapsed_ms);
         let compactable = self.housekeeping.compactable(&self.settings, view);
         let state = (level, pressure);
-        let demand = self.need.look(
+        let mut demand = self.need.look(
             &self.settings,
             (view, &self.marks, &self.slots),
             state,
@@ -152,14 +175,13 @@ impl Policy {
         let (mut spill, short) = self.writeback(view, &demand);
         let recompress = self.recompress(view, &demand, (pressure, spill.bytes), elapsed_ms);
         spill.huge_bytes = huge_bytes;
-        let scan_pages = self.aim(view, &demand, &spill, &recompress, elapsed_ms);
         let calm = pressure == Pressure::Calm && level == Level::Plenty;
         let step_ms = self.settings.time.step_ms;
         let promoted = self.settings.spill.promote_pages_per_second * elapsed_ms / 1000;
-        Plan {
+        let plan = Plan {
             level,
             pressure,
-            scan_pages,
+            scan_pages: 0,
             recompress,
             spill,
             clean_bytes,
@@ -172,7 +194,10 @@ impl Policy {
             train: calm,
             next_ms: if pressed { step_ms.div_ceil(10) } else { step_ms } as u32,
             short,
-        }
+        };
+        let plan = self.advised(view, &mut demand, plan, elapsed_ms);
+        let scan_pages = self.aim(view, &demand, &plan.spill, &plan.recompress, elapsed_ms);
+        Plan { scan_pages, ..plan }
     }
 
     /// Whether pages need to be judged until the next tick. The hand may stop where it is once this

@@ -17,7 +17,7 @@ const LAPS_IN_VAIN: u64 = 2;
 /// Of the usual recompression one in so many while the machine is critically short.
 const CRITICAL_SHARE: u64 = 4;
 /// Recompression is so many times the usual when nothing else can make room.
-const URGENT_TIMES: u64 = 8;
+pub(super) const URGENT_TIMES: u64 = 8;
 
 impl Policy {
     pub(super) fn clean(&mut self, view: &View, urgent: bool, elapsed_ms: u64) -> u64 {
@@ -163,6 +163,6 @@ impl Policy {
 }
 
 /// Bytes that writeback may still fill.
-const fn room(spill: &Spill) -> u64 {
+pub(super) const fn room(spill: &Spill) -> u64 {
     spill.free_bytes().saturating_sub(CLEANING_SEGMENTS * spill.segment_bytes)
 }

@@ -4,6 +4,9 @@
 //! exceeded.
 #![allow(dead_code)]
 
+mod any;
+
+pub use any::{any_page, any_view, check_plan, counted};
 use uswap_policy::*;
 
 /// Where a slot's page is.

@@ -107,7 +107,7 @@ fn text(rows: &[Row]) -> String {
             &format!("\n{}: {}\n  why: {}\n  fix: {}\n", level(row), row.name, row.why, row.fix);
     }
     let count = |level| rows.iter().filter(|row| row.level == level).count();
-    text + &format!("\n{} fail, {} warn\n", count(Level::Fail), count(Level::Warn))
+    text + format!("\n{} fail, {} warn\n", count(Level::Fail), count(Level::Warn)).as_str()
 }
 
 /// A file's first line, trimmed; nothing if it cannot be read.

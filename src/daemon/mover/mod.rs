@@ -28,7 +28,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
-use uswap_policy::{Action, Level, Machine, Plan, Policy, Settings};
+use uswap_policy::{Action, Level, Machine, Plan, Policy};
 use writeback::Writeback;
 
 /// Slots that are tried for samples in a step: some milliseconds.
@@ -63,10 +63,8 @@ impl Movement {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the mover guided by other settings from its next step on: another policy begins where
-    /// the old one stood, with its own budgets. Panics on settings that were not checked.
-    pub fn change(&self, settings: Settings) {
-        let policy = Policy::new(settings).expect("settings were checked when they were set");
+    /// Has the mover guided by another policy from its next step on, with its own budgets.
+    pub fn change(&self, policy: Policy) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(policy);
         if let Some(thread) = self.thread.get() {
             thread.unpark();
@@ -121,16 +119,16 @@ struct Work<'a> {
 
 impl<'a> Mover<'a> {
     /// The mover's life: a step, a sleep, until it is sent home. `writer` writes to the spill, if
-    /// there is one. Panics on settings that were not checked.
+    /// there is one.
     pub fn run(
         self,
-        settings: Settings,
+        policy: Policy,
         outlook: Outlook,
         writer: Option<SpillWriter<SpillRing>>,
         ready: SyncSender<Readiness>,
     ) {
         self.movement.thread.get_or_init(thread::current);
-        let mut work = self.begin(settings, outlook, writer);
+        let mut work = self.begin(policy, outlook, writer);
         // The starting thread waits for exactly one message from each thread.
         let _ = ready.send(Ok(ThreadState::read()));
         drop(ready);
@@ -144,7 +142,7 @@ impl<'a> Mover<'a> {
 
     fn begin(
         &self,
-        settings: Settings,
+        policy: Policy,
         outlook: Outlook,
         writer: Option<SpillWriter<SpillRing>>,
     ) -> Work<'a> {
@@ -152,7 +150,7 @@ impl<'a> Mover<'a> {
         let writeback = shared.map(|(s, writer)| Writeback::new(s, self.store, self.stats, writer));
         writeback.iter().for_each(Writeback::attach);
         Work {
-            policy: Policy::new(settings).expect("settings were checked at start"),
+            policy,
             outlook,
             hand: Hand::default(),
             writeback,

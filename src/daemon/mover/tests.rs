@@ -82,9 +82,12 @@ fn with(
     let root = tempfile::tempdir().expect("directory");
     let (movement, all, stats, root) = (&movement, &all, all.mover(), root.path());
     let mover = Mover { store, growth, movement, all, stats };
-    let mut work =
-        mover.begin(Settings::named(policy).expect("a preset"), Outlook::new(root), writer);
+    let mut work = mover.begin(preset(policy), Outlook::new(root), writer);
     test(&mover, &mut work);
+}
+
+fn preset(name: &str) -> Policy {
+    Policy::new(Settings::named(name).expect("a preset")).expect("checked")
 }
 
 /// Reads every slot that holds something, from the spill as well.
@@ -296,10 +299,10 @@ fn steps<'a>(mover: &Mover<'a>, work: &mut Work<'a>, count: u32, seconds: u64) {
 fn another_policy_holds_from_the_next_step_on() {
     with_mover(|mover, work| {
         fill(mover, 2600);
-        mover.movement.change(Settings::named("low-latency").expect("a preset"));
+        mover.movement.change(preset("low-latency"));
         steps(mover, work, 60, 10);
         assert_eq!(mover.stats.recompressed_pages.get(), 0, "idle is half an hour");
-        mover.movement.change(Settings::named("dense").expect("a preset"));
+        mover.movement.change(preset("dense"));
         steps(mover, work, 60, 10);
         assert!(mover.stats.recompressed_pages.get() > 2500, "{:?}", mover.movement.shown());
     });
