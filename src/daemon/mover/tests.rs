@@ -13,6 +13,7 @@ use crate::units::{PAGE_SIZE, Page};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
+use uswap_policy::Settings;
 
 const SLOTS: u32 = 8192;
 const POOL: usize = 64 << 20;
