@@ -1,6 +1,6 @@
 # desc: a working set of three times RAM in a small pool and a file, every page verified; then all of it given up
 # requires: uswap jq hog mkfs.ext4
-# kernels: 6.12 new
+# kernels: new
 # memory: 300
 # seconds: 900
 # smp: 2
