@@ -412,8 +412,8 @@ fn a_reserve_that_nobody_uses_is_no_larger_than_it_was_at_the_start() {
     let settings = Settings::named("balanced").expect("known");
     let (reserve, rest) = (settings.memory.ready_mib * MIB, settings.memory.give_back_seconds);
     let mut policy = Policy::new(settings).expect("settings agree");
-    let mut view = View::default();
-    view.pool = Pool { capacity_bytes: GIB, used_bytes: 64 * MIB, ..Pool::default() };
+    let pool = Pool { capacity_bytes: GIB, used_bytes: 64 * MIB, ..Pool::default() };
+    let mut view = View { pool, ..View::default() };
     // Pages became denser: an eighth more than the reserve is free now.
     view.pool.resident_bytes = view.pool.used_bytes + reserve + reserve / 8;
     let mut step = |arrived_bytes: u64| {

@@ -200,7 +200,7 @@ mod tests {
     fn back(frame: &[u8], dictionary: &[u8]) -> Result<Vec<u8>, usize> {
         let (mut context, mut output) = (DCtx::create(), vec![0; BYTES]);
         context.set_parameter(DParameter::Format(FrameFormat::Magicless)).expect("known");
-        let len = context.decompress_using_dict(&mut output, frame, dictionary)?;
+        let len = context.decompress_using_dict(&mut output[..], frame, dictionary)?;
         output.truncate(len);
         Ok(output)
     }
