@@ -11,7 +11,7 @@ const MIB: u64 = 1 << 20;
 const SHARE: u64 = 8;
 
 /// What is ready beyond its mark by this share of it is a surplus: below it the reserve would be
-/// given back and taken again by turns.
+/// given back and taken again by turns. When nothing arrives, all that is beyond the mark is.
 const SURPLUS_SHARE: u64 = 4;
 
 /// What is remembered between steps.
@@ -53,9 +53,8 @@ impl Keeper {
 
     /// Whether there has been a surplus for so long that it is not coming back at once.
     fn rested(&mut self, settings: &Settings, view: &View, ready: u64, high: u64) -> bool {
-        let over =
-            ready > high + high / SURPLUS_SHARE || (self.surplus_since.is_some() && ready > high);
-        if !over {
+        let begun = self.surplus_since.is_some() || self.need == 0;
+        if ready <= if begun { high } else { high + high / SURPLUS_SHARE } {
             self.surplus_since = None;
             return false;
         }

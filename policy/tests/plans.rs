@@ -294,3 +294,38 @@ fn urgency_and_compaction_last_until_they_are_done() {
     assert!(compacts(compact.start_permille + 1) && compacts(between));
     assert!(!compacts(compact.stop_permille - 1) && !compacts(between));
 }
+
+#[test]
+fn while_a_write_waits_a_policy_that_lets_nothing_go_is_soon_overruled() {
+    let settings = Settings::named("balanced").expect("known");
+    let mut view = view_at_min();
+    let mut page = any_page(&mut Random(5));
+    (page.tier, page.bytes, page.denser, page.age_ticks) = (Tier::Lz4, 2000, Denser::No, 190);
+    for (refused, most) in [(0, 2 * GIB / 4096), (7, 1024)] {
+        let mut policy = Policy::with_victim(settings.clone(), Box::new(Never)).expect("agree");
+        view.since.refused_writes = refused;
+        assert!(policy.tick(&view).spill.urgent);
+        let met = (0..u64::MAX).find(|_| policy.judge(&page).action == Action::Spill);
+        assert_eq!(met, Some(most), "{refused} refused");
+        assert_eq!(policy.judge(&page).action, Action::Spill, "and so does the next page");
+    }
+}
+
+#[test]
+fn a_reserve_that_nobody_uses_is_no_larger_than_it_was_at_the_start() {
+    let settings = Settings::named("balanced").expect("known");
+    let (reserve, rest) = (settings.memory.ready_mib * MIB, settings.memory.give_back_seconds);
+    let mut policy = Policy::new(settings).expect("settings agree");
+    let pool = Pool { capacity_bytes: GIB, used_bytes: 64 * MIB, ..Pool::default() };
+    let mut view = View { pool, ..View::default() };
+    // Pages became denser: an eighth more than the reserve is free now.
+    view.pool.resident_bytes = view.pool.used_bytes + reserve + reserve / 8;
+    let mut step = |arrived_bytes: u64| {
+        view.now_ms += 1000;
+        view.since.stored_bytes = arrived_bytes;
+        policy.tick(&view).memory.give_back_bytes
+    };
+    assert!((0..4 * rest).all(|_| step(MIB) == 0), "pages arrive: not for that little");
+    assert!((0..rest).all(|_| step(0) == 0), "they may go on");
+    assert_eq!((0..10 * rest).map(|_| step(0)).max(), Some(reserve / 8), "all of it");
+}

@@ -7,7 +7,7 @@ use super::{CopyChoice, Target};
 use crate::error::{StartError, StartResult};
 use crate::limits::{DEVICE_BYTES_MAX, DEVICE_BYTES_MIN, SPILL_BYTES_MAX, SPILL_BYTES_MIN};
 use crate::sys::errno;
-use crate::sys::spill::measure;
+use crate::sys::spill::{Kind, measure};
 use crate::units::PAGE_SIZE;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -68,9 +68,9 @@ fn for_pages(path: &Path, size: Option<u64>) -> StartResult<Spill> {
     let wanted = size.map_or(Ok(0), |n| {
         super::check::bytes_between("spill-size", n, SPILL_BYTES_MIN, SPILL_BYTES_MAX)
     })?;
-    let there = match measure(&path) {
-        Ok((_, bytes)) => bytes,
-        Err(e) if e.kind() == ErrorKind::NotFound && wanted > 0 => wanted,
+    let (kind, there) = match measure(&path) {
+        Ok(found) => found,
+        Err(e) if e.kind() == ErrorKind::NotFound && wanted > 0 => (Kind::Regular, wanted),
         Err(e) => {
             let what = format!("spill: cannot use {} ({e})", path.display());
             let remedy = match e.kind() {
@@ -84,7 +84,12 @@ fn for_pages(path: &Path, size: Option<u64>) -> StartResult<Spill> {
         let (have, want) = (human(there), human(wanted.max(SPILL_BYTES_MIN)));
         return Err(StartError::usage(
             format!("spill: {} is too small: {have} of {want}", path.display()),
-            "use a smaller --spill-size, or remove the file to have it made anew",
+            match kind {
+                Kind::Regular => {
+                    "use a smaller --spill-size, or remove the file to have it made anew"
+                }
+                Kind::Block => "use a smaller --spill-size, or a larger device",
+            },
         ));
     }
     let bytes = if wanted > 0 { wanted } else { (there - there % PAGE).min(SPILL_BYTES_MAX) };

@@ -165,6 +165,13 @@ pub(super) fn open_unused(root: &Path, path: &Path, size: u64, flag: &str) -> St
             format!("use a smaller {flag}, or none for all of it"),
         ));
     }
+    // It can be opened for writing all the same, and then no write succeeds.
+    if spill.kind == Kind::Block && is_read_only(root, &spill) {
+        return Err(StartError::failure(
+            format!("spill: {} is read-only", path.display()),
+            "make it writable (`blockdev --setrw`), or use another one",
+        ));
+    }
     let own = spill.identity().ok();
     let same = |area: &usage::SwapArea| {
         let other = fs::metadata(&area.path).map(|m| (m.dev(), m.ino())).ok();
@@ -247,6 +254,11 @@ fn is_thin(spill: &Spill, size: u64) -> StartResult<bool> {
 fn device_dir(root: &Path, spill: &Spill) -> io::Result<PathBuf> {
     let (major, minor) = spill.device_number()?;
     Ok(root.join(format!("sys/dev/block/{major}:{minor}")))
+}
+
+fn is_read_only(root: &Path, spill: &Spill) -> bool {
+    let text = device_dir(root, spill).and_then(|dir| fs::read_to_string(dir.join("ro")));
+    text.is_ok_and(|text| text.trim() == "1")
 }
 
 /// Whether a limit of the device's queue is not 0. A partition's queue is its disk's.

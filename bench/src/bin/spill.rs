@@ -11,14 +11,15 @@
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
-use uswap::codec::Stream;
+use std::time::{Duration, Instant};
+use uswap::codec::{Dictionary, Stream};
 use uswap::error::{StartError, StartResult};
-use uswap::limits::{SEGMENT_BYTES, SPILL_DRAFTS};
+use uswap::limits::{DICTIONARY_SAMPLES, SEGMENT_BYTES, SPILL_DRAFTS};
 use uswap::spill::{Seal, Segments, Spill};
 use uswap::stats::QueueStats;
-use uswap::store::{Added, Opened, ReadFrom, SpillWriter, Store, StoreCodec};
+use uswap::store::{Added, Opened, ReadFrom, Recompressor, SpillWriter, Store, StoreCodec};
 use uswap::sys::buffers::{BufferArea, CHUNK_PAGES, IoBuf, Search};
+use uswap::sys::errno::EBUSY;
 use uswap::sys::secret::random_key;
 use uswap::sys::spill::Spill as SpillFile;
 use uswap::sys::spill_ring::SpillRing;
@@ -41,6 +42,9 @@ struct Args {
     /// Store with zstd instead of lz4
     #[arg(long)]
     zstd: bool,
+    /// Make all pages dense first, with a dictionary trained on some of them
+    #[arg(long)]
+    dense: bool,
     /// Times that the pages of each file are stored, in slots of their own
     #[arg(long, default_value_t = 8)]
     copies: usize,
@@ -69,11 +73,25 @@ fn failed(what: &str, e: &std::io::Error) -> StartError {
     StartError::failure(format!("cannot {what} ({e})"), "use a directory on a disk with room")
 }
 
+/// Opens the file, which the ring of the round before gives up, with its lock, a moment after that
+/// is gone.
+fn open(path: &Path) -> std::io::Result<SpillFile> {
+    let begin = Instant::now();
+    loop {
+        match SpillFile::open(path) {
+            Err(e) if e.raw_os_error() == Some(EBUSY) && begin.elapsed().as_secs() < 5 => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened,
+        }
+    }
+}
+
 impl Bench {
     fn new(path: &Path, pages: usize, codec: StoreCodec) -> StartResult<Self> {
         let bytes = file_bytes(pages);
         let make = || -> std::io::Result<Self> {
-            let disk = SpillFile::open(path)?;
+            let disk = open(path)?;
             let segments = Segments::new(bytes as u64);
             let spill = Spill { seal: Seal::new(&*random_key()?), segments };
             let store = uswap_bench::store(pages, pages, codec).with_spill(spill);
@@ -88,6 +106,17 @@ impl Bench {
             Ok(Self { store, writer, bounce, disk, stats, stream })
         };
         make().map_err(|e| failed("spill to the file", &e))
+    }
+
+    fn make_dense(&mut self, pages: &[Page]) {
+        let every = pages.len().div_ceil(DICTIONARY_SAMPLES);
+        let samples: Vec<Page> = pages.iter().step_by(every).copied().collect();
+        let dictionary = Dictionary::train(&samples).expect("pages that have something in common");
+        self.store.install(dictionary, &self.stats).expect("the first");
+        let mut recompressor = Recompressor::new(&self.store).expect("memory");
+        for slot in 0..self.store.slots() as u32 {
+            self.store.recompress(SlotIndex(slot), &mut recompressor, &self.stats);
+        }
     }
 
     /// Seconds that it takes to spill everything.
@@ -151,6 +180,9 @@ fn round(args: &Args, pages: &[Page]) -> StartResult<Round> {
         let stored =
             bench.store.write(SlotIndex(slot as u32), page, &mut bench.stream, &bench.stats);
         stored.expect("the pool is larger than all pages");
+    }
+    if args.dense {
+        bench.make_dense(pages);
     }
     let data_bytes = bench.stats.stored_bytes.get();
     let seconds = bench.spill();

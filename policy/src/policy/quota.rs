@@ -14,6 +14,9 @@ const CLEANING_SEGMENTS: u64 = 2;
 /// Laps of the hand without a page that goes, after which the next one does if room is needed
 /// badly, or the hand rests until pages are older if it is not.
 const LAPS_IN_VAIN: u64 = 2;
+/// Pages in a row that may stay while a write waits for room: two laps over a large table take
+/// longer than it waits.
+const KEPT_WHILE_REFUSED: u64 = 1024;
 /// Of the usual recompression one in so many while the machine is critically short.
 const CRITICAL_SHARE: u64 = 4;
 /// Recompression is so many times the usual when nothing else can make room.
@@ -140,7 +143,9 @@ impl Policy {
         let kept = self.work.kept;
         let huge = self.slots.cells().any(|(page, _)| page.tier == Tier::Huge);
         self.work = Work::new(demand, spill, recompress, huge);
-        (self.work.kept, self.work.patience) = (kept, patience);
+        let waits = view.since.refused_writes > 0;
+        let enough = if waits { patience.min(KEPT_WHILE_REFUSED) } else { patience };
+        (self.work.kept, self.work.patience) = (kept, enough);
         if self.work.over() || (self.vain.is_some() && !urgent) {
             self.work.stop();
             return 0;

@@ -138,7 +138,7 @@ pub struct Clean {
 pub struct Memory {
     /// MiB of empty slabs ahead of need; the pool grows when half of it is left.
     pub ready_mib: u64,
-    /// A quarter more for so long, and the surplus is given back.
+    /// A quarter more for so long, or any while no pages arrive, and the surplus is given back.
     pub give_back_seconds: u64,
 }
 

@@ -29,6 +29,10 @@ expect_failure 2 'frobnicate' uswap frobnicate
 expect_brief_failure 2 'nosuch' uswap run --config /nosuch.toml
 printf 'size = "64M"\nsise = "1G"\n' >/tmp/bad.toml
 expect_brief_failure 2 'sise' uswap run --config /tmp/bad.toml
+expect_brief_failure 2 'nosuch.*balanced.*dense.*low-latency.*spill-early' uswap run --size 64M --pool 32M --policy nosuch
+expect_brief_failure 2 'nosuch.*sieve' uswap run --size 64M --pool 32M --policy dense/nosuch
+printf 'base = "balanced"\n[watermarks]\nlow_permille = 20\nmin_permille = 100\n' >/tmp/marks.toml
+expect_brief_failure 2 'min_permille' uswap run --size 64M --pool 32M --policy /tmp/marks.toml
 expect_nothing_left
 
 say "more memory than there is"

@@ -52,6 +52,10 @@ expect mkswap mkswap -q "$WEAK"
 expect swapon swapon "$WEAK"
 expect_brief_failure 1 "$WEAK.*(busy|in use as swap)" uswap run --pool 16M --spill "$WEAK"
 expect swapoff swapoff "$WEAK"
+expect_brief_failure 2 'too small' uswap run --pool 16M --spill "$WEAK" --spill-size 128M
+blockdev --setro "$WEAK" || die "it cannot be made read-only"
+expect_brief_failure 1 "$WEAK.*(read-only|not permitted)" uswap run --pool 16M --spill "$WEAK"
+blockdev --setrw "$WEAK" || die "it cannot be made writable"
 expect_nothing_left
 
 say "a working set of several pools: what does not fit goes to the file and comes back"
@@ -183,6 +187,37 @@ expect_status .spill.pages 0
 write_pieces 0 40
 check_pieces 0 40
 expect_status .safety.queue_allocations 0
+stop_uswap
+
+say "the file shrinks under us and its file system is full: errors for what is gone, all else stays right"
+start_uswap --name shrunk --size 256M --pool 16M --spill /mnt/pages --codec none
+write_pieces 0 60
+expect_equal "the last piece" "$LAST" 60
+expect_status .spill.health good
+expect cut truncate -s 16M /mnt/pages
+dd if=/dev/zero of=/mnt/filler bs=1M 2>/dev/null
+expect "no room" test "$(stat -f -c %a /mnt)" -lt 256
+lost() { # FIRST LAST: pieces that cannot be read; none may be wrong
+    local i
+    for i in $(seq "$1" "$2"); do
+        timeout 60 dd if="$DEV" of=/tmp/back bs=64k skip=$((i << 4)) count=16 iflag=direct 2>/dev/null || { echo "$i"; continue; }
+        piece "$i" >/tmp/piece
+        cmp -s /tmp/piece /tmp/back || die "piece $i is wrong" >&2
+    done
+}
+LOST=$(lost 0 60)
+echo "   pieces that cannot be read: $(echo $LOST)"
+expect "some are gone, and not all" test "$(echo "$LOST" | wc -w)" -gt 10 -a "$(echo "$LOST" | wc -w)" -lt 60
+expect "counted" test "$(status .spill.read_errors)" -gt 0
+expect_status .counters.read_corrupt_pages 0
+write_pieces 61 100
+expect "only what the pool has room for is taken" test "$LAST" -lt 90
+expect_status .spill.health failing
+within 30 grep -q 'spilling has stopped: the spill cannot be written (No space left' "$USWAP_LOG" || die "it did not say so"
+check_pieces 61 "$LAST"
+rm /mnt/filler
+within 90 health_is good || die "it does not go on"
+expect "nothing else was lost" test -z "$(for i in $(lost 0 60); do echo "$LOST" | grep -x "$i" >/dev/null || echo "$i"; done)"
 stop_uswap
 allow_dmesg 'I/O error, dev (ublkb|nullb|weak)|Buffer I/O error on dev (ublkb|nullb|weak)|critical space allocation error, dev ublkb'
 say "spill passed"
