@@ -375,15 +375,18 @@ impl<'a> Parent<'a> {
             self.last_server = (server, clock_us());
             self.serving_since_us.get_or_insert_with(clock_us);
         }
-        if self.announced && self.settled() {
+        let found = self.members().find(|member| member.ticket == server);
+        let ending = found.is_some_and(|member| member.process.is_ending());
+        if self.announced && self.settled() && !ending {
             self.failures = 0;
             if self.reserve.is_empty() {
                 // Locked as it comes; takes as long as the kernel needs to find it.
                 self.reserve = vec![0; RESERVE_BYTES];
             }
         }
-        // Whoever is to serve next needs it, whatever it is doing just now.
-        if !self.is_served() {
+        // Whoever is to serve next needs it, whatever it is doing just now; and a server that was
+        // killed while it waited for memory cannot end without, nor be taken over from.
+        if !self.is_served() || ending {
             self.reserve = Vec::new();
         }
     }

@@ -1,4 +1,5 @@
-//! Recover: a store from what a dead process left, by one pass over the slot table.
+//! Recover: a store from what a dead process left, by one pass over the slot table, most of which a
+//! successor that waits has done before (`ahead`).
 //!
 //! Every entry is looked at with everything that is known about what it names; what cannot be is
 //! poisoned: the page is lost, reads as an I/O error, and whatever the entry seemed to name belongs
@@ -10,6 +11,7 @@
 //! word, in the place of a huge page that nobody else names, in the bytes of an object that still
 //! decompress. In the spill everything is found, when it is read.
 
+use super::ahead::{Seen, batches};
 use super::dictionaries::VERSIONS;
 use super::{Store, count_slot};
 use crate::chaos::{Bug, planted};
@@ -50,7 +52,7 @@ pub struct Rebuilt {
 
 /// Slots that are looked at before any is judged, so that the memory they lead to comes at the same
 /// time: with objects all over the arena it takes half as long (bench/NOTES.md, "Rebuild").
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// A slot that is not empty.
 #[derive(Clone, Copy, Debug)]
@@ -66,21 +68,28 @@ struct Found {
 /// A store that is still another process's, and what it takes to rebuild it.
 #[derive(Debug)]
 pub struct Recovery {
-    store: Store,
+    pub(super) store: Store,
     follower: Follower,
+    /// What was adopted while the other process served.
+    pub(super) seen: Seen,
+    /// Batches of slots in which something else is now: a bit each.
+    changed: Box<[u64]>,
     /// Staged pages that two slots name: a bit each.
     disputed: Box<[u64]>,
-    rebuilt: Rebuilt,
+    pub(super) rebuilt: Rebuilt,
 }
 
 impl Store {
     /// Prepares for the rebuild of a store that was made by [`Store::attach`], and given its
-    /// buffers and spill. Allocates everything that takes.
+    /// buffers and spill. Allocates everything that takes but the memory to look ahead
+    /// ([`Recovery::remember`]).
     pub fn recovery(self) -> Recovery {
         let follower = Follower::new(&self.pool);
         let pages = self.buffers.as_ref().map_or(0, |buffers| buffers.len() / PAGE_SIZE);
         let disputed = vec![0; pages.div_ceil(64)].into();
-        Recovery { store: self, follower, disputed, rebuilt: Rebuilt::default() }
+        let changed = vec![0; self.slots().div_ceil(BATCH).div_ceil(64)].into();
+        let (seen, rebuilt) = (Seen::with_room(self.slots()), Rebuilt::default());
+        Recovery { store: self, follower, seen, changed, disputed, rebuilt }
     }
 }
 
@@ -113,13 +122,16 @@ impl Recovery {
         let begin = Instant::now();
         self.load_dictionaries();
         self.store.dictionaries.restart();
-        let slots = self.store.slots();
-        let mut batch = [const { None }; BATCH];
-        for first in (0..slots).step_by(BATCH) {
-            for (index, found) in (first..slots).zip(&mut batch) {
+        self.forget_what_changed(stats);
+        let mut found = [const { None }; BATCH];
+        for (number, batch) in batches(self.store.slots()).enumerate() {
+            if self.changed[number / 64] >> (number % 64) & 1 == 0 {
+                continue;
+            }
+            for (index, found) in batch.zip(&mut found) {
                 *found = self.look(SlotIndex(index as u32));
             }
-            for found in batch.iter_mut().filter_map(Option::take) {
+            for found in found.iter_mut().filter_map(Option::take) {
                 self.judge(found, staged, stats);
             }
         }
@@ -127,15 +139,38 @@ impl Recovery {
         self.finish(begin)
     }
 
+    /// Takes back what was adopted of slots that hold something else now, before any of them is
+    /// adopted anew: one may name what another one named.
+    fn forget_what_changed(&mut self, stats: &QueueStats) {
+        let all = !self.is_as_seen();
+        for (number, batch) in batches(self.store.slots()).enumerate() {
+            if !all && !self.differs(&batch) {
+                continue;
+            }
+            self.changed[number / 64] |= 1 << (number % 64);
+            for slot in batch.map(|slot| SlotIndex(slot as u32)) {
+                if all || self.store.table.peek_exactly(slot) != self.seen.entry(slot) {
+                    self.forget(slot, stats);
+                }
+            }
+        }
+    }
+
     /// What is in a slot, and in front of its object.
     #[inline]
     fn look(&mut self, slot: SlotIndex) -> Option<Found> {
         let (entry, touch, locked) = self.store.table.found(slot)?;
-        let header = match entry {
+        let header = self.header(entry);
+        Some(Found { slot, entry, touch, locked, header })
+    }
+
+    /// Whose an entry's object says it is.
+    #[inline]
+    pub(super) fn header(&mut self, entry: Entry) -> Option<SlotIndex> {
+        match entry {
             Entry::Lz4 { at, .. } | Entry::Zstd { at, .. } => self.store.pool.header(at),
             _ => None,
-        };
-        Some(Found { slot, entry, touch, locked, header })
+        }
     }
 
     #[inline]
@@ -146,11 +181,17 @@ impl Recovery {
         stats: &QueueStats,
     ) {
         let Found { slot, entry, touch, locked, header } = found;
-        self.rebuilt.slots += 1;
         self.rebuilt.unlocked += u64::from(locked);
-        match self.adopt(slot, entry, header, staged) {
+        let adopted = if self.seen.entry(slot) != Entry::Empty {
+            // And is what it was.
+            Ok(())
+        } else {
+            self.rebuilt.slots += 1;
+            let adopted = self.adopt(slot, entry, header, staged);
+            adopted.inspect(|()| count_slot(entry, stats, Counter::add))
+        };
+        match adopted {
             Ok(()) => {
-                count_slot(entry, stats, Counter::add);
                 if locked && !planted(Bug::LockLeft) {
                     self.store.table.adopt(slot, entry, touch);
                 }
@@ -165,7 +206,7 @@ impl Recovery {
 
     /// Takes what a slot's entry names for it.
     #[inline]
-    fn adopt(
+    pub(super) fn adopt(
         &mut self,
         slot: SlotIndex,
         entry: Entry,

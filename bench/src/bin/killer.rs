@@ -6,7 +6,9 @@
 //! takes away.
 
 use clap::{Parser, ValueEnum};
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -23,6 +25,10 @@ use uswap_bench::swap::random::Random;
 const LOOK: Duration = Duration::from_micros(100);
 /// How long a service may be without a server.
 const GONE_MAX: Duration = Duration::from_secs(60);
+/// From here on it is shown what the dead server is still doing.
+const GONE_LONG: Duration = Duration::from_secs(3);
+/// What is read of a thread.
+const THREAD_FILES: [&str; 3] = ["stack", "wchan", "status"];
 
 /// Whom to kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,6 +74,44 @@ struct Arguments {
     then: Vec<String>,
 }
 
+/// What the kernel says of a process's threads and of everybody. The files are open and have been
+/// read once, so that reading them again takes no memory: there may be none.
+struct Evidence {
+    threads: Vec<(String, File)>,
+    orders: Option<File>,
+}
+
+impl Evidence {
+    /// Of a process that lives.
+    fn of(pid: u32) -> Self {
+        let mut threads = Vec::with_capacity(64 * THREAD_FILES.len());
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for path in tasks.flat_map(|task| THREAD_FILES.map(|name| task.path().join(name))) {
+            if let Ok(file) = File::open(&path) {
+                let _ = file.read_at(&mut [0; 4096], 0);
+                threads.push((path.display().to_string(), file));
+            }
+        }
+        let orders = OpenOptions::new().write(true).open("/proc/sysrq-trigger").ok();
+        Self { threads, orders }
+    }
+
+    /// Shows it, on the console and on stderr.
+    fn show(&self) {
+        for (path, file) in &self.threads {
+            let mut bytes = [0; 4096];
+            // A thread that has ended has none.
+            if let Ok(len) = file.read_at(&mut bytes, 0) {
+                eprintln!("killer: {path}:\n{}", String::from_utf8_lossy(&bytes[..len]));
+            }
+        }
+        // 9: whatever the console shows otherwise.
+        for order in ["9", "w", "l", "t", "m"] {
+            let _ = self.orders.as_ref().map(|mut orders| orders.write_all(order.as_bytes()));
+        }
+    }
+}
+
 struct Killer {
     page: ControlPage,
 }
@@ -87,12 +131,25 @@ impl Killer {
         self.standby().is_some_and(|(ticket, _)| self.page.stage(ticket) == Stage::Warm)
     }
 
-    /// Waits until `there` is true.
-    fn until(&self, what: &str, there: impl Fn(&Self) -> bool) -> StartResult<()> {
+    /// Waits until `there` is true, and shows the evidence if that takes long.
+    fn until(
+        &self,
+        what: &str,
+        mut evidence: Option<&Evidence>,
+        there: impl Fn(&Self) -> bool,
+    ) -> StartResult<()> {
         let begin = Instant::now();
+        let all = evidence;
         while !there(self) {
+            if begin.elapsed() > GONE_LONG
+                && let Some(evidence) = evidence.take()
+            {
+                self.show_holders();
+                evidence.show();
+            }
             if begin.elapsed() > GONE_MAX {
-                self.show();
+                self.show_holders();
+                all.iter().for_each(|evidence| evidence.show());
                 let what = format!("no {what} for {} s", GONE_MAX.as_secs());
                 return Err(StartError::failure(what, "see what the service says"));
             }
@@ -101,15 +158,11 @@ impl Killer {
         Ok(())
     }
 
-    /// What the kernel says of those who wait, for whoever reads the console.
-    fn show(&self) {
+    /// Who has a ticket.
+    fn show_holders(&self) {
         for ticket in self.page.recent_tickets() {
             let (holder, stage) = (self.page.holder(ticket), self.page.stage(ticket));
             eprintln!("killer: ticket {ticket} process {} {stage:?}", holder.pid);
-        }
-        // 9: whatever the console shows otherwise.
-        for order in ["9", "l", "t", "m"] {
-            let _ = std::fs::write("/proc/sysrq-trigger", order);
         }
     }
 
@@ -122,6 +175,7 @@ impl Killer {
         doomed.extend(parent.filter(|_| victim == Victim::All));
         doomed.extend(standby.filter(|_| victim != Victim::Server));
         doomed.extend(self.process(server).filter(|_| victim != Victim::Standby));
+        let evidence = Evidence::of(self.page.holder(server).pid);
         let begin = Instant::now();
         for process in &doomed {
             process
@@ -129,7 +183,7 @@ impl Killer {
                 .map_err(|e| StartError::failure(format!("cannot kill ({e})"), "run as root"))?;
         }
         if matches!(victim, Victim::Server | Victim::Both) {
-            self.until("server", |killer| {
+            self.until("server", Some(&evidence), |killer| {
                 let now = killer.page.server();
                 now != server && killer.page.stage(now) == Stage::Live
             })?;
@@ -155,7 +209,7 @@ fn run(arguments: &Arguments) -> StartResult<()> {
     let span = arguments.max_ms.saturating_sub(arguments.min_ms) as usize + 1;
     for number in 1..=arguments.times {
         if arguments.warm {
-            killer.until("warm standby", Killer::is_warm)?;
+            killer.until("warm standby", None, Killer::is_warm)?;
         }
         let pause = arguments.min_ms + random.below(span) as u64;
         std::thread::sleep(Duration::from_millis(pause));
