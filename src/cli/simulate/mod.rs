@@ -37,16 +37,16 @@ pub struct Simulate {
     #[command(flatten)]
     lists: Lists,
     /// Microseconds of a read from RAM as the page arrived
-    #[arg(long, value_name = "US", default_value_t = 2.3, value_parser = microseconds)]
+    #[arg(long, value_name = "US", default_value_t = 2.3, value_parser = microseconds, allow_hyphen_values = true)]
     pool_read_us: f64,
     /// Microseconds of a read from RAM of a page made denser
-    #[arg(long, value_name = "US", default_value_t = 6.5, value_parser = microseconds)]
+    #[arg(long, value_name = "US", default_value_t = 6.5, value_parser = microseconds, allow_hyphen_values = true)]
     dense_read_us: f64,
     /// Microseconds of a read from the spill; the default is a guess at a flash disk
-    #[arg(long, value_name = "US", default_value_t = 100.0, value_parser = microseconds)]
+    #[arg(long, value_name = "US", default_value_t = 100.0, value_parser = microseconds, allow_hyphen_values = true)]
     spill_read_us: f64,
     /// Microseconds that making a page denser takes
-    #[arg(long, value_name = "US", default_value_t = 396.0, value_parser = microseconds)]
+    #[arg(long, value_name = "US", default_value_t = 396.0, value_parser = microseconds, allow_hyphen_values = true)]
     denser_us: f64,
     /// RAM of the machine, of which its free memory is a share; without it only waiting counts
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -74,7 +74,13 @@ pub struct Simulate {
     #[arg(long, conflicts_with_all = ["plots", "curve", "csv"])]
     compare: bool,
     /// Percent that --compare lets a total differ
-    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, requires = "compare")]
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value_t = 5.0,
+        requires = "compare",
+        allow_hyphen_values = true
+    )]
     tolerance: f64,
     /// Begin runs although they will take long
     #[arg(long)]
