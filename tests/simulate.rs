@@ -104,7 +104,7 @@ fn json_and_plots_say_the_same_to_programs_and_people() {
     let words = [&["simulate", str(&path)][..], &lists].concat();
     let json: serde_json::Value = serde_json::from_str(&accepted(&words)).expect("JSON");
     assert_eq!(json["runs"].as_array().expect("runs").len(), 2);
-    assert_eq!(json["runs"][0]["reads"]["spill"].as_u64().expect("a count") > 0, true);
+    assert!(json["runs"][0]["reads"]["spill"].as_u64().expect("a count") > 0);
     let curve = json["curve"].as_array().expect("a curve");
     let lru: Vec<f64> = curve.iter().map(|p| p["lru"].as_f64().expect("a number")).collect();
     assert!(lru.len() > 4 && lru.is_sorted_by(|a, b| a >= b), "{lru:?}");

@@ -312,7 +312,7 @@ fn pages(engine: &mut Engine) {
     let reads = |reads: i64| Some(reads.clamp(0, uswap_policy::READS_MAX.into()) as u8);
     engine
         .register_type_with_name::<Answer>("answer")
-        .register_fn("keep", || Answer::default())
+        .register_fn("keep", Answer::default)
         .register_fn("keep", move |to: i64| Answer { demote: false, reads: reads(to) })
         .register_fn("demote", || Answer { demote: true, reads: None })
         .register_fn("demote", move |to: i64| Answer { demote: true, reads: reads(to) });

@@ -114,8 +114,9 @@ impl Stack {
         self.next = kept;
         let sums = &mut self.tree.sums;
         sums.fill(0);
-        for place in 1..kept as usize {
-            sums[place] = self.bytes[self.owner[place] as usize].into();
+        let owners = &self.owner[1..kept as usize];
+        for (sum, &owner) in sums[1..].iter_mut().zip(owners) {
+            *sum = self.bytes[owner as usize].into();
         }
         for at in 1..sums.len() {
             let above = at + (at & at.wrapping_neg());
@@ -147,10 +148,12 @@ impl Curve {
                     stack.touch(slot);
                 }
                 Act::Discard(count) => {
-                    for slot in slot..slot + count as usize {
+                    let slots = slot..slot + count as usize;
+                    for slot in slots.clone() {
                         stack.leave(slot);
-                        (stack.bytes[slot], stored[slot]) = (0, false);
                     }
+                    stack.bytes[slots.clone()].fill(0);
+                    stored[slots].fill(false);
                 }
                 Act::Read(_) | Act::Machine { .. } => {}
             }
