@@ -6,7 +6,7 @@
 //! | level | modules | what they know |
 //! |---|---|---|
 //! | 6 | `cli` | words people type |
-//! | 5 | `daemon` | threads and life cycle; where requests meet the store |
+//! | 5 | `daemon`, `experiment` | threads and life cycle, where requests meet the store; comparing runs |
 //! | 4 | `config`, `metrics` | settings and their rules; what monitoring sees |
 //! | 3 | `store` | the joined mechanism: one file per verb |
 //! | 2 | `ublk`, `codec`, `pool`, `spill`, `table`, `trace` | transport; codecs; slabs; segments; slots; what happened |
@@ -20,6 +20,7 @@ pub mod codec;
 pub mod config;
 pub mod daemon;
 pub mod error;
+pub mod experiment;
 pub mod limits;
 pub mod metrics;
 pub mod pool;

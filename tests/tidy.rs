@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 8] = [
     &["ublk", "codec", "pool", "spill", "table", "trace"],
     &["store"],
     &["config", "metrics"],
-    &["daemon"],
+    &["daemon", "experiment"],
     &["cli"],
     &["main"],
 ];

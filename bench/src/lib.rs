@@ -15,6 +15,7 @@ pub mod statistics;
 pub mod swap;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod workload;
 pub mod zsmalloc;
 
 /// How a program ends: its exit code, after an error has been told in a line.

@@ -10,6 +10,7 @@ mod columns;
 mod doctor;
 mod down;
 mod estimate;
+mod experiment;
 mod flags;
 mod generate;
 mod list;
@@ -68,6 +69,8 @@ enum Command {
     Top(top::Top),
     /// Sample memory that is in use and say what uswap would save on it, per codec
     Estimate(estimate::EstimateArgs),
+    /// Compare ways to run uswap in guests, as a file describes it
+    Experiment(experiment::ExperimentArgs),
     /// Say what this machine lacks for swap on ublk and how to fix it
     #[command(after_help = "Exit code 1 if any row says fail.")]
     Doctor(doctor::Doctor),
@@ -132,6 +135,7 @@ fn dispatch(command: Command) -> StartResult<ExitCode> {
         Command::Reload(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Top(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Estimate(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Experiment(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => args.execute(),
         Command::Metrics(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::CheckConfig(args) => args.execute().map(|()| ExitCode::SUCCESS),

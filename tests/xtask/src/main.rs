@@ -9,12 +9,14 @@ mod coverage;
 mod deb;
 mod demo;
 mod deny;
+mod experiment;
 mod fuzz;
 mod job;
 mod measure;
 mod pages;
 mod profile;
 mod steps;
+mod traces;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -128,9 +130,12 @@ fn main() -> ExitCode {
         ["deny"] => deny::task(false),
         ["deny", "--offline"] => deny::task(true),
         ["fuzz", words @ ..] => fuzz::task(words),
+        ["experiment", ..] => experiment::task(&arguments[1..]),
+        ["traces", ..] => traces::task(&arguments[1..]),
         ["setup", ..] => setup(&arguments[1..]),
         _ => {
-            eprint!("{USAGE}{}{}{}{}", fuzz::USAGE, coverage::USAGE, deny::USAGE, bench::USAGE);
+            eprint!("{USAGE}{}{}", experiment::USAGE, traces::USAGE);
+            eprint!("{}{}{}{}", fuzz::USAGE, coverage::USAGE, deny::USAGE, bench::USAGE);
             return ExitCode::from(2);
         }
     };

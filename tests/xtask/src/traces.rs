@@ -1,0 +1,108 @@
+//! `cargo xtask traces`: the recorded traces of real programs, made again.
+
+use crate::job::{End, Job};
+use crate::{Outcome, build, pages, root, setup, target};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// What `traces` takes.
+pub const USAGE: &str = "\
+  traces [PROGRAM...]      bench/traces: compiler, database, jvm, browser and the workloads, run in a
+                           guest with less memory than they want, and recorded (the first time it
+                           also makes the disk that has them: 1.4 GiB)
+";
+
+/// Before each line of a trace in the guest's output; the program and base64 follow.
+const MARK: &str = "TRACE ";
+
+/// Captured pages for the workloads: a part, because it is in the guest's memory.
+const PAGES_BYTES: u64 = 16 << 20;
+
+/// The disk with programs that `tests/vm/setup --programs` makes.
+pub fn programs() -> PathBuf {
+    let say = ". tests/vm/place.sh && printf %s \"$USWAP_VM_DIR\"";
+    let output = Command::new("bash").args(["-c", say]).current_dir(root()).output();
+    let place = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    PathBuf::from(place).join("programs.img")
+}
+
+/// Makes the part of the pages that goes along; where it is.
+fn part_of_pages() -> Result<PathBuf, String> {
+    let part = target().join("vm/pages.16");
+    let fail = |e: std::io::Error| format!("{}: {e}", part.display());
+    let mut bytes = Vec::new();
+    let whole = fs::File::open(pages::path()).map_err(fail)?;
+    whole.take(PAGES_BYTES).read_to_end(&mut bytes).map_err(fail)?;
+    fs::write(&part, bytes).map_err(fail)?;
+    Ok(part)
+}
+
+/// The base64 of each program in the guest's output.
+fn traces(output: &str) -> BTreeMap<&str, String> {
+    let mut found: BTreeMap<&str, String> = BTreeMap::new();
+    let lines = output.lines().filter_map(|line| line.strip_prefix(MARK)?.split_once(' '));
+    for (program, part) in lines {
+        let text = found.entry(program).or_default();
+        text.push_str(part);
+        text.push('\n');
+    }
+    found
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, String> {
+    let fail = |e: std::io::Error| format!("base64: {e}");
+    let mut child = Command::new("base64")
+        .arg("-d")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(fail)?;
+    let mut stdin = child.stdin.take().ok_or("base64 has no stdin")?;
+    // From another thread: it writes while it reads.
+    let text = text.to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
+    let output = child.wait_with_output().map_err(fail)?;
+    writer.join().map_err(|_| "the writer died")?.map_err(fail)?;
+    if output.status.success() { Ok(output.stdout) } else { Err("damaged base64".into()) }
+}
+
+/// Records each program that is named, or all.
+pub fn task(programs: &[String]) -> Outcome {
+    setup(&["--programs".to_owned()])?;
+    build()?;
+    pages::provide()?;
+    let part = part_of_pages()?;
+    let job = Job::of_bench("traces", "new")?;
+    println!("recording; the guest's output is in {}", job.log().display());
+    let (end, output) = job.run_with(&["-b", &part.display().to_string()], programs);
+    if end != End::Passed {
+        return Err(format!("{end:?}; all of it: {}", job.log().display()));
+    }
+    for line in output.lines().filter(|line| line.starts_with("== ") || line.starts_with("   ")) {
+        println!("{line}");
+    }
+    for (program, text) in traces(&output) {
+        let path = root().join(format!("bench/traces/{program}.trace"));
+        let bytes = decode(&text)?;
+        fs::write(&path, &bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+        println!("wrote {}, {} bytes", path.display(), bytes.len());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_trace_belong_together() {
+        let output = "== a\nTRACE a aGVs\nTRACE b eA==\n   x\nTRACE a bG8=\n";
+        let found = traces(output);
+        assert_eq!(decode(&found["a"]).unwrap(), b"hello");
+        assert_eq!(decode(&found["b"]).unwrap(), b"x");
+        assert!(decode("?").is_err());
+    }
+}
