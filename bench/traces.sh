@@ -51,8 +51,8 @@ END
     inside g++ -std=c++20 -O2 -c /root/rows.cc -o /root/rows.o && [ -s $D/root/rows.o ]
 }
 
-# Values of 1 KiB by popularity: a look, and what is missing is stored. At most 30,000 of them, as a cache has.
-database_mib=40
+# Values of 2 KiB by popularity, half of all commands look and half store: some 40 MiB in the end.
+database_mib=24
 database() {
     cat >$D/root/load.pl <<'END'
 use strict;
@@ -65,7 +65,7 @@ for (1 .. $count) {
     my ($at, $low, $high) = (rand() * $sum, 0, $keys - 1);
     while ($low < $high) { my $mid = ($low + $high) >> 1; $sums[$mid] < $at ? ($low = $mid + 1) : ($high = $mid) }
     my $key = 'key:' . ($low * 7919 % $keys);
-    if (rand() < 0.7) { command('GET', $key) } else { command('SET', $key, join ' ', map { int rand 1e6 } 1 .. 150) }
+    if (rand() < 0.5) { command('GET', $key) } else { command('SET', $key, join ' ', map { int rand 1e6 } 1 .. 300) }
 }
 END
     inside redis-server --port 0 --unixsocket /run/redis.sock --save '' --appendonly no --daemonize yes --dir /root || return
@@ -128,23 +128,23 @@ END
 }
 
 # The generators of bench, with 16 MiB of captured pages (`-b`): so much work, however long it takes.
-zipf_mib=64 scan_mib=64 phases_mib=64 forks_mib=64 collector_mib=64
-generator() { workload "$1" --mib 128 --seconds 900 --pages /usr/bin/pages.16 "${@:2}" | jq -c '{operations, seconds, major_faults, latency_us}'; }
-zipf() { generator zipf --operations 200000 --theta 0.9; }
-scan() { generator scan --operations 120000; }
-phases() { generator phases --operations 240000 --phase-operations 40000; }
-forks() { generator forks --operations 120000 --between-operations 4000; }
-collector() { generator collector --operations 150000; }
+zipf_mib=96 scan_mib=96 phases_mib=96 forks_mib=96 collector_mib=96
+generator() { workload "$1" --mib 288 --seconds 900 --pages /usr/bin/pages.16 "${@:2}" | jq -c '{operations, seconds, major_faults, latency_us}'; }
+zipf() { generator zipf --operations 150000 --theta 0.9; }
+scan() { generator scan --operations 100000; }
+phases() { generator phases --operations 200000 --phase-operations 50000; }
+forks() { generator forks --operations 80000 --between-operations 4000 --child-percent 5; }
+collector() { generator collector --operations 200000; }
 
 # record PROGRAM: runs it with as much RAM as it gets, in a swap area of its own.
 record() {
     local program=$1 limit=${1}_mib cgroup=/sys/fs/cgroup/$1 recorder begin
     say "$program with ${!limit} MiB"
-    start_uswap --name "$program" --size 1G --pool 300M --swapon --metrics off
+    start_uswap --name "$program" --size 1G --pool 300M --staging 1M --swapon --metrics off
     within 30 is_swap "$DEV" || die "no swap area"
     mkdir "$cgroup"
     echo "${!limit}M" >"$cgroup/memory.max"
-    uswap trace record "$program" --out "/tmp/$program.trace" >/tmp/recorded 2>&1 &
+    uswap trace record "$program" --output "/tmp/$program.trace" >/tmp/recorded 2>&1 &
     recorder=$!
     sleep 1
     begin=$(milliseconds)

@@ -4,7 +4,7 @@ use super::{note, say, settings_of};
 use crate::config::experiment::{self as spec, Experiment, Variant};
 use crate::config::{policy, under};
 use crate::error::{StartError, StartResult};
-use crate::experiment::{Run, estimate_seconds, order, report};
+use crate::experiment::{PREFIX, Run, estimate_seconds, order, report};
 use clap::Args;
 use std::ffi::OsString;
 use std::fs;
@@ -29,7 +29,7 @@ const GUEST_BIN: &str = "/usr/bin";
 #[derive(Args, Debug)]
 #[command(after_help = "\
 README.md, \"Experiment\", shows a file and what it does. `cargo xtask experiment FILE` also builds
-and sets up what this needs. Results: report.md, report.svg, runs.json, and a log of each run.")]
+and sets up what this needs. Results: report.md, report.svg, runs.json, a log of each run, and a trace of it if asked for.")]
 pub struct ExperimentArgs {
     /// Description of the experiment (TOML)
     #[arg(value_name = "FILE")]
@@ -279,6 +279,9 @@ impl ExperimentArgs {
         if !status.success() {
             return Ok(None);
         }
+        if experiment.trace {
+            write_trace(&output, &log.with_extension("trace"))?;
+        }
         Ok(Run::from_output(&variant.name, repetition, &output))
     }
 }
@@ -302,6 +305,22 @@ fn check_flags(root: &Path, memory_mib: u32, flags: &[String]) -> StartResult<()
 
 fn unwritable(path: &Path, e: &std::io::Error) -> StartError {
     StartError::failure(format!("cannot write {}: {e}", path.display()), "name another with --out")
+}
+
+/// Writes the trace that a guest printed as base64.
+fn write_trace(output: &str, path: &Path) -> StartResult<()> {
+    let lines = output.lines().filter_map(|line| line.strip_prefix(PREFIX)?.strip_prefix("trace "));
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let coded = path.with_extension("base64");
+    fs::write(&coded, text).map_err(|e| unwritable(&coded, &e))?;
+    let file = fs::File::create(path).map_err(|e| unwritable(path, &e))?;
+    let status = Command::new("base64").arg("-d").arg(&coded).stdout(file).status();
+    let _ = fs::remove_file(&coded);
+    if status.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    let what = format!("{} is incomplete: the guest's output is damaged", path.display());
+    Err(StartError::failure(what, "run it again"))
 }
 
 fn write_json(runs: &[Run], out: &Path) -> StartResult<()> {
