@@ -21,6 +21,7 @@ mod status;
 mod swap;
 mod table;
 mod top;
+mod trace;
 mod tune;
 mod up;
 mod upgrade;
@@ -67,6 +68,8 @@ enum Command {
     Reload(change::Reload),
     /// Show one service live: tiers, rates, latencies, and who is swapped out
     Top(top::Top),
+    /// Record what is done to a service's pages, and show what was recorded
+    Trace(trace::Trace),
     /// Sample memory that is in use and say what uswap would save on it, per codec
     Estimate(estimate::EstimateArgs),
     /// Compare ways to run uswap in guests, as a file describes it
@@ -134,6 +137,7 @@ fn dispatch(command: Command) -> StartResult<ExitCode> {
         Command::Set(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Reload(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Top(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Trace(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Estimate(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Experiment(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => args.execute(),

@@ -104,6 +104,10 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
     row("growth refused", memory.pool_growth_failures.to_string());
     row("slot table", human(memory.table_bytes));
     row("buffers", human(memory.buffer_bytes));
+    if status.recording || memory.recording_bytes > 0 {
+        let is = if status.recording { "on" } else { "off" };
+        row("recording", format!("{is}, rings of {}", human(memory.recording_bytes)));
+    }
     row("resident", human(memory.resident_bytes));
     let PageCounts { lz4, zstd, dense, huge, same, staged, spilled, .. } = pages;
     let kinds = format!("{lz4} lz4, {zstd} zstd, {dense} dense, {huge} huge, {same} same-filled");

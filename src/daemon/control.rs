@@ -79,6 +79,8 @@ pub trait Service {
     fn status(&self) -> super::protocol::Status;
     /// Changes a setting; says what is so now.
     fn set(&mut self, key: &str, value: &str) -> StartResult<String>;
+    /// Lets somebody record what the threads do, or ends that.
+    fn record(&mut self, on: bool) -> StartResult<String>;
     /// Takes the block device away if nobody uses it; says what to do if somebody does.
     fn stop(&mut self) -> StartResult<()>;
     /// Notes that the service is to end once nobody uses the device.
@@ -144,6 +146,10 @@ fn answer(mut stream: UnixStream, service: &mut impl Service) -> io::Result<bool
     let reply = match serde_json::from_slice(&line) {
         Ok(Request::Status) => Reply::Status(Box::new(service.status())),
         Ok(Request::Set { key, value }) => match service.set(&key, &value) {
+            Ok(message) => Reply::Done { message },
+            Err(e) => Reply::refused(&e),
+        },
+        Ok(Request::Record { on }) => match service.record(on) {
             Ok(message) => Reply::Done { message },
             Err(e) => Reply::refused(&e),
         },

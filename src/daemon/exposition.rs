@@ -47,6 +47,7 @@ fn service(page: &mut Page, status: &Status) {
     ];
     page.add(names::INFO, &labels, 1.0);
     page.add(names::UPTIME, &[], status.uptime_seconds as f64);
+    page.add(names::RECORDING, &[], flag(status.recording));
     page.add(names::DEVICE_BYTES, &[], status.size_bytes as f64);
     page.add(names::SWAP_ACTIVE, &[], flag(status.swap.is_some()));
     if let Some(swap) = &status.swap {
@@ -84,6 +85,7 @@ fn memory(page: &mut Page, status: &Status) {
         ("dictionaries", memory.dictionary_bytes),
         ("slot_table", memory.table_bytes),
         ("buffers", memory.buffer_bytes),
+        ("recording", memory.recording_bytes),
     ] {
         page.add(names::MEMORY, &[("purpose", purpose)], bytes as f64);
     }

@@ -26,6 +26,12 @@ pub enum Request {
         /// As in the configuration file.
         value: String,
     },
+    /// Have threads tell what they do to whoever takes it out of the rings in the state directory,
+    /// or not any more.
+    Record {
+        /// Whether they are to.
+        on: bool,
+    },
     /// Delete the device and end, unless it is in use.
     Stop,
 }
@@ -102,6 +108,9 @@ pub struct Status {
     pub settings: BTreeMap<String, String>,
     /// Seconds since the server began to serve.
     pub uptime_seconds: u64,
+    /// Whether what the threads do is recorded.
+    #[serde(default)]
+    pub recording: bool,
     /// The kernel's use of the device as swap, absent when it is not a swap area.
     pub swap: Option<SwapUse>,
     /// The loop target's file or device, absent for other targets.
@@ -275,6 +284,9 @@ pub struct MemoryUse {
     pub table_bytes: u64,
     /// Request buffers, resident.
     pub buffer_bytes: u64,
+    /// Rings of a recording, resident from the first one on.
+    #[serde(default)]
+    pub recording_bytes: u64,
     /// The server's resident set: everything above plus code, heap and stacks.
     pub resident_bytes: u64,
 }

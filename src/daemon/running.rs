@@ -6,11 +6,13 @@ use super::device::{Context, Device};
 use super::live;
 use super::notify;
 use super::protocol::Status;
+use super::recording::Recording;
 use super::room::Room;
 use super::spilling::SpillWatch;
 use super::status::Sources;
 use super::usage;
 use super::watchdog::Slow;
+use crate::config::Target;
 use crate::error::{StartError, StartResult};
 use crate::sys::lockfile::claim;
 use crate::sys::process;
@@ -52,6 +54,7 @@ pub struct Running<'a> {
     room: Room,
     spill_watch: SpillWatch,
     slow: Slow,
+    recording: Recording,
     end_wanted: bool,
     /// Who wants to hear that this thread lives.
     manager: Option<notify::Manager>,
@@ -75,6 +78,7 @@ impl<'a> Running<'a> {
             room: Room::new(device.state.store.as_ref(), marks),
             spill_watch: SpillWatch::new(),
             slow: Slow::default(),
+            recording: Recording::default(),
             end_wanted: false,
             manager: notify::watchdog().and_then(|_| notify::Manager::of_this_process()),
         }
@@ -103,6 +107,7 @@ impl Service for Running<'_> {
             movement: context.movement,
             scrape: context.scrape,
             live: context.live,
+            recording: &self.recording,
             memory_locked: self.safety.memory_locked,
             io_flusher: self.safety.io_flusher,
             since: self.since,
@@ -176,6 +181,19 @@ impl Service for Running<'_> {
         Ok(done)
     }
 
+    fn record(&mut self, on: bool) -> StartResult<String> {
+        let Context { settings, stats, .. } = self.context;
+        if settings.target != Target::Swap {
+            let what = format!("the {} target keeps no pages", settings.target.name());
+            return Err(StartError::usage(what, "record a service with --target swap"));
+        }
+        if !on {
+            self.recording.end(stats);
+            return Ok("recording has ended".to_owned());
+        }
+        self.recording.begin(self.device.state.dir.as_ref(), stats)
+    }
+
     fn tick(&mut self) {
         if let Some(seat) = self.context.seat {
             let queues = (0..self.context.queues).map(|q| self.context.stats.queue(QueueId(q)));
@@ -185,6 +203,9 @@ impl Service for Running<'_> {
         }
         if let Some(manager) = &self.manager {
             manager.tell("WATCHDOG=1");
+        }
+        if let Some(message) = self.recording.look(self.context.stats) {
+            self.tell(&message);
         }
         if let Some(message) = self.device.state.store.as_ref().and_then(|s| self.room.look(s)) {
             self.tell(&message);

@@ -178,6 +178,8 @@ impl Staging {
         if let Some(page) = piece.pages.as_chunks::<PAGE_SIZE>().0.get(index as usize) {
             let slot = SlotIndex(piece.first.0 + index);
             let at = BufferPage(piece.pages.first_page().0 + index);
+            // A page becomes what it is at the time that it was written: before it is again.
+            stats.tap.set_time(piece.since);
             store.settle(slot, at, lost.as_ref().unwrap_or(page), stream, stats)?;
             let lag = piece.since.elapsed();
             stats.times.compress_lag.record(lag.as_nanos() as u64, 1);

@@ -11,6 +11,7 @@
 //! | `store` | dictionaries and the age tick |
 //! | `segments` | of the spill: its key, and the numbers of its segments' writes |
 //! | `device` | number of the block device, as text |
+//! | `trace` | what threads tell a recorder, once there was one (`recording`) |
 //!
 //! The buffers of the spill are not among them: a dead server's last transfers may still be on
 //! their way into its own, so every server has new ones.
@@ -37,6 +38,7 @@ use crate::config::{CodecChoice, Settings, Target};
 use crate::error::{StartError, StartResult};
 use crate::limits::{REQUEST_PAGES_MAX, RESERVE_HIGH_BYTES, SEGMENT_BYTES, SPILL_ALONG_BYTES_MAX};
 use crate::spill::{Segments, Spill};
+use crate::stats::BACKGROUND;
 use crate::store::{SpillWriter, Store, StoreCodec, StoreMemory};
 use crate::sys::buffers::{BufferArea, CHUNK_PAGES, IoBuf, Search};
 use crate::sys::guard;
@@ -200,6 +202,8 @@ pub(super) struct Shape {
     pub(super) format: Format,
     /// Pages of a request buffer.
     each: u32,
+    /// Threads that can be recorded.
+    threads: usize,
 }
 
 impl Shape {
@@ -227,7 +231,8 @@ impl Shape {
         })?;
         let (depth, codec) = (settings.depth, settings.codec as u64);
         let format = Format { slots, pool_bytes, chunks, queues, depth, codec, spill };
-        Ok(Self { format, each })
+        let threads = usize::from(queues + settings.helpers + BACKGROUND);
+        Ok(Self { format, each, threads })
     }
 
     /// Tags of all queues.
@@ -255,7 +260,8 @@ impl Shape {
         chunk_bytes(self.format.chunks + self.spill_chunks())
     }
 
-    /// Bytes of all files. The spill's buffers count twice: a successor has its own.
+    /// Bytes of all files, those of a recording included. The spill's buffers count twice: a
+    /// successor has its own.
     fn total_bytes(&self) -> u64 {
         let Format { slots, pool_bytes, spill, .. } = self.format;
         let words = match slots {
@@ -270,6 +276,7 @@ impl Shape {
             + PAGE_SIZE as u64
             + self.buffer_bytes()
             + chunk_bytes(self.spill_chunks())
+            + super::recording::ring_bytes(self.threads)
     }
 
     /// Maps the request buffers and staging.

@@ -9,6 +9,7 @@ use super::protocol::{
     BackingUse, BlockSetting, MemoryUse, PageCounts, PolicyUse, ProcessUse, Safety, SpillUse,
     Status, SwapUse, TimeUse,
 };
+use super::recording::Recording;
 use super::scrape::Scrape;
 use super::seat::Seat;
 use super::spill_file::SpillFile;
@@ -59,6 +60,8 @@ pub struct Sources<'a> {
     pub scrape: &'a Scrape,
     /// Settings that may have changed.
     pub live: &'a Live,
+    /// Whether somebody records what happens.
+    pub recording: &'a Recording,
     /// Memory was locked and found resident.
     pub memory_locked: bool,
     /// Every thread read its IO_FLUSHER setting back.
@@ -109,6 +112,7 @@ impl Sources<'_> {
             helpers: self.settings.helpers,
             poll_us: self.live.poll_us.load(Ordering::Relaxed),
             uptime_seconds: self.since.elapsed().as_secs(),
+            recording: self.recording.is_on(),
             metrics: self.scrape.listening().map(|address| address.to_string()),
             backing: self.backing(),
             policy: self.policy(),
@@ -219,6 +223,7 @@ impl Sources<'_> {
             dictionary_bytes,
             table_bytes: self.state.table_bytes,
             buffer_bytes: self.state.buffer_bytes,
+            recording_bytes: self.recording.memory_bytes(),
             resident_bytes: resident_bytes().unwrap_or(0),
         }
     }

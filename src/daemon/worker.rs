@@ -3,6 +3,7 @@
 use super::backing::Backing;
 use super::grower::Growth;
 use super::loop_target::LoopHandler;
+use super::null_target::NullHandler;
 use super::spill_reads::{Batch, SpillReads};
 use super::staging::Staging;
 use crate::codec::Stream;
@@ -16,6 +17,7 @@ use crate::sys::file_op::FileOp;
 use crate::sys::ublk_abi::CopyMode;
 use crate::sys::uring::{IdleRing, RingParts};
 use crate::sys::{guard, heap};
+use crate::trace::{Kind, Source, note};
 use crate::ublk::poll::Poll;
 use crate::ublk::queue::{Handler, Job, Outcome, Queue, QueueEnd};
 use crate::ublk::{Op, Request};
@@ -167,6 +169,7 @@ impl Handler for SwapHandler<'_> {
     fn handle(&mut self, job: &mut Job) -> Outcome {
         let (store, stats) = (self.store, self.stats);
         let request = &job.request;
+        stats.tap.set_time(job.at);
         let result = match request.op {
             Op::Read => return self.read(job),
             Op::Write => return self.write(job),
@@ -233,6 +236,8 @@ impl SwapHandler<'_> {
             };
             let end = Instant::now();
             times_of(from, stats).record((end - begin).as_nanos() as u64, 1);
+            stats.tap.set_time(end);
+            note(stats, slot, Kind::Read(from.source()));
             begin = end;
             job.done += 1;
         }
@@ -248,6 +253,8 @@ impl SwapHandler<'_> {
         if result <= 0 {
             return self.read_failed(job, &batch, result);
         }
+        // For what is promoted.
+        stats.tap.set_time(batch.begin);
         for (sought, start) in batch.pages() {
             let (slot, page) = next_page(job);
             match store.open_spilled(slot, sought, &mut blocks[start..], page, stream, stats) {
@@ -255,7 +262,10 @@ impl SwapHandler<'_> {
                 Ok(Opened::Changed) => break,
                 Err(e) => return self.end_read(job, Err(e)),
             }
-            stats.times.read_spill.record(batch.begin.elapsed().as_nanos() as u64, 1);
+            let end = Instant::now();
+            stats.times.read_spill.record((end - batch.begin).as_nanos() as u64, 1);
+            stats.tap.set_time(end);
+            note(stats, slot, Kind::Read(Source::Spill));
         }
         self.read(job)
     }
@@ -307,21 +317,6 @@ impl SwapHandler<'_> {
         };
         count(&job.request, stats);
         outcome
-    }
-}
-
-/// Stores nothing.
-struct NullHandler<'a> {
-    stats: &'a QueueStats,
-}
-
-impl Handler for NullHandler<'_> {
-    fn handle(&mut self, job: &mut Job) -> Outcome {
-        count(&job.request, self.stats);
-        if job.request.op == Op::Read {
-            job.buffer[..job.request.data_bytes()].fill(0);
-        }
-        Outcome::Done
     }
 }
 

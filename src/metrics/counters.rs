@@ -71,6 +71,8 @@ pub const COUNTERS: &[Row] = &[
     ("polls_hit", names::POLLS, &[("result", "hit")]),
     ("polls_missed", names::POLLS, &[("result", "miss")]),
     ("helper_wakes", names::HELPER_WAKES, &[]),
+    ("trace_events", names::TRACED, &[("fate", "recorded")]),
+    ("trace_dropped_events", names::TRACED, &[("fate", "dropped")]),
 ];
 
 /// Every histogram.

@@ -130,6 +130,9 @@ metrics! {
     Counter BATCHES "uswap_batches_total": "Batches of completions taken from the rings.";
     Counter WAITS "uswap_waits_total": "Times that a queue thread slept for work.";
     Counter POLLS "uswap_polls_total": "Polls for the next request before a sleep, by their end.";
+    Gauge RECORDING "uswap_recording": "Whether `uswap trace record` records what happens.";
+    Counter TRACED "uswap_trace_events_total":
+        "Events for whoever records them, by whether there was room for them.";
     Counter HELPER_WAKES "uswap_helper_wakes_total":
         "Times that a helper was woken to compress staged pages.";
 }

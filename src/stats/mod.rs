@@ -6,10 +6,12 @@
 //! by one queue may be freed by another, so only their sum over all queues means something.
 
 pub mod histogram;
+pub mod tap;
 
 use crossbeam::utils::CachePadded;
 use histogram::{Counts, Histogram};
 use std::sync::atomic::{AtomicU64, Ordering};
+use tap::Tap;
 
 /// One counter with one writer.
 #[derive(Debug, Default)]
@@ -28,7 +30,14 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
     }
 
+    /// Makes it `n`. Only the owning thread may call this.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The value now.
+    #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -42,6 +51,8 @@ macro_rules! counters {
             $($(#[doc = $help])+ pub $name: Counter,)+
             /// How long things took.
             pub times: Times,
+            /// Where its events go while they are recorded.
+            pub tap: Tap,
         }
 
         impl QueueStats {
@@ -185,6 +196,10 @@ counters! {
     polls_missed,
     /// Times that a helper was woken to compress staged pages.
     helper_wakes,
+    /// Events that were given to whoever records them.
+    trace_events,
+    /// Events that were to be recorded and had no room.
+    trace_dropped_events,
 }
 
 macro_rules! times {
@@ -231,7 +246,7 @@ times! {
 }
 
 /// Threads that work without a request: the mover.
-const BACKGROUND: u16 = 1;
+pub const BACKGROUND: u16 = 1;
 
 /// Counters of all threads that work on requests or on what is stored.
 #[derive(Debug)]
@@ -263,6 +278,11 @@ impl Stats {
     /// Counters of the mover.
     pub fn mover(&self) -> &QueueStats {
         &self.threads[self.threads.len() - 1]
+    }
+
+    /// All threads' counters: the queue threads', then the helpers', then the mover's.
+    pub fn threads(&self) -> impl Iterator<Item = &QueueStats> {
+        self.threads.iter().map(|thread| &**thread)
     }
 
     /// Sum over all threads of one counter.

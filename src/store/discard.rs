@@ -4,6 +4,7 @@ use super::Store;
 use crate::error::IoError;
 use crate::stats::QueueStats;
 use crate::table::Entry;
+use crate::trace::{Kind, note};
 use crate::units::SlotIndex;
 
 impl Store {
@@ -22,6 +23,9 @@ impl Store {
             }
         }
         stats.discard_pages.add(count.into());
+        if count > 0 {
+            note(stats, first, Kind::Discard { count });
+        }
         Ok(())
     }
 

@@ -49,6 +49,7 @@ use crate::stats::{Counter, QueueStats};
 use crate::sys::buffers::BufferArea;
 use crate::sys::map::{Arena, Words};
 use crate::table::{Entry, SlotTable, Touch};
+use crate::trace::{Kind, Stored, note};
 use crate::units::{DictionaryVersion, PAGE_SIZE, SlotIndex};
 use crossbeam::utils::CachePadded;
 use dictionaries::Dictionaries;
@@ -221,15 +222,17 @@ impl Store {
     }
 }
 
-/// Counts a page by how it was stored.
+/// Counts and notes a page by how it was stored.
 #[inline]
-fn count_written(entry: Entry, stats: &QueueStats) {
-    match entry {
-        Entry::Same(_) => stats.write_same_pages.add(1),
-        Entry::Lz4 { .. } => stats.write_lz4_pages.add(1),
-        Entry::Zstd { .. } => stats.write_zstd_pages.add(1),
-        _ => stats.write_huge_pages.add(1),
-    }
+fn count_written(slot: SlotIndex, entry: Entry, stats: &QueueStats) {
+    let (counter, stored) = match entry {
+        Entry::Same(_) => (&stats.write_same_pages, Stored::Same),
+        Entry::Lz4 { len, .. } => (&stats.write_lz4_pages, Stored::Compressed { bytes: len }),
+        Entry::Zstd { len, .. } => (&stats.write_zstd_pages, Stored::Compressed { bytes: len }),
+        _ => (&stats.write_huge_pages, Stored::Huge),
+    };
+    counter.add(1);
+    note(stats, slot, Kind::Stored(stored));
 }
 
 /// Counts an entry in (`Counter::add`) or out (`Counter::sub`).

@@ -7,6 +7,7 @@
 use super::spilled::Sought;
 use super::{Store, count_slot};
 use crate::stats::{Counter, QueueStats};
+use crate::trace::{Kind, note};
 use crate::units::SlotIndex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -65,5 +66,6 @@ impl Store {
         count_slot(new, stats, Counter::add);
         self.release(old, stats);
         stats.promoted_pages.add(1);
+        note(stats, slot, Kind::Promoted);
     }
 }

@@ -5,6 +5,7 @@ use crate::codec::{Stream, lz4, same};
 use crate::error::IoError;
 use crate::stats::QueueStats;
 use crate::table::Entry;
+use crate::trace::Source;
 use crate::units::{DictionaryVersion, Page, SlotIndex};
 
 /// What a page was read from.
@@ -27,6 +28,22 @@ pub enum ReadFrom {
     /// Nothing yet, and the page is untouched: these blocks of the spill have to be read, and given
     /// to [`Store::open_spilled`].
     Spill(Sought),
+}
+
+impl ReadFrom {
+    /// The same for whoever records it.
+    #[inline]
+    pub const fn source(self) -> Source {
+        match self {
+            Self::Empty => Source::Empty,
+            Self::Same => Source::Same,
+            Self::Lz4 | Self::Zstd => Source::Pool,
+            Self::Dense => Source::Dense,
+            Self::Huge => Source::Huge,
+            Self::Staged => Source::Staged,
+            Self::Spill(_) => Source::Spill,
+        }
+    }
 }
 
 impl Store {

@@ -6,6 +6,7 @@ use crate::codec::{DenseStream, lz4};
 use crate::error::IoError;
 use crate::stats::{Counter, QueueStats};
 use crate::table::{Entry, Touch};
+use crate::trace::{Kind, note_now};
 use crate::units::{DictionaryVersion, PAGE_SIZE, Page, SlotIndex};
 
 /// What became of a page that was to be recompressed.
@@ -147,7 +148,10 @@ impl Store {
                 stats.recompressed_from_bytes.add(before as u64);
                 stats.recompressed_to_bytes.add(after as u64);
             }
-            Recompressed::NotWorthIt => stats.recompress_useless_pages.add(1),
+            Recompressed::NotWorthIt => {
+                stats.recompress_useless_pages.add(1);
+                note_now(stats, slot, Kind::NotDenser);
+            }
             _ => {}
         }
         result
@@ -218,6 +222,7 @@ impl Store {
         }
         super::count_slot(new, stats, Counter::add);
         self.release(old, stats);
+        note_now(stats, slot, Kind::Denser { bytes: len as u16 });
         Recompressed::Denser { before, after: self.pool.object_bytes(len) }
     }
 

@@ -22,6 +22,7 @@ use crate::spill::{TAG_BYTES, Token, Victim, read_summary};
 use crate::stats::{Counter, QueueStats};
 use crate::sys::buffers::IoBuf;
 use crate::table::Entry;
+use crate::trace::{Kind, note_now};
 use crate::units::{Location, SlotIndex};
 
 /// The reading for a cleaning; drafts have the numbers below.
@@ -280,7 +281,10 @@ impl<D: Disk> SpillWriter<D> {
                 store.release(old, stats);
                 done.published += 1;
                 let (counter, freed) = match (from, old.in_pool()) {
-                    (From::Pool(_), Some((_, len))) => (&stats.spilled_pages, len),
+                    (From::Pool(_), Some((_, len))) => {
+                        note_now(stats, slot, Kind::Spilled);
+                        (&stats.spilled_pages, len)
+                    }
                     _ => (&stats.spill_moved_pages, 0),
                 };
                 counter.add(1);

@@ -15,6 +15,7 @@ use crate::error::IoError;
 use crate::limits::STAGE_MARGIN_BYTES;
 use crate::stats::{Counter, QueueStats};
 use crate::table::Entry;
+use crate::trace::{Kind, note};
 use crate::units::{BufferPage, PAGE_SIZE, Page, SlotIndex};
 use std::sync::atomic::Ordering;
 
@@ -41,6 +42,7 @@ impl Store {
         }
         self.staged.fetch_add(1, Ordering::Relaxed);
         stats.write_staged_pages.add(1);
+        note(stats, slot, Kind::Write);
         self.replace(slot, Entry::Staged { at }, stats);
         Ok(())
     }
@@ -68,7 +70,7 @@ impl Store {
             let touch = guard.touch();
             guard.publish(new, touch);
             drop(guard);
-            super::count_written(new, stats);
+            super::count_written(slot, new, stats);
             super::count_slot(new, stats, Counter::add);
             self.release(staged, stats);
         } else {

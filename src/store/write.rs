@@ -7,6 +7,7 @@ use crate::error::IoError;
 use crate::limits::HUGE_BYTES;
 use crate::stats::QueueStats;
 use crate::table::Entry;
+use crate::trace::{Kind, note};
 use crate::units::{DictionaryVersion, Page, SlotIndex};
 
 /// New pages are stored without a dictionary, and no dictionary has been tried on them.
@@ -45,7 +46,8 @@ impl Store {
         }
         let new = self.make(slot, page, stream).ok_or(IoError::Full)?;
         stats.write_direct_pages.add(1);
-        super::count_written(new, stats);
+        note(stats, slot, Kind::Write);
+        super::count_written(slot, new, stats);
         self.replace(slot, new, stats);
         Ok(())
     }

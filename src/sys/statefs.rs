@@ -4,7 +4,7 @@
 //! so the state outlives the server and is never swapped to the server. Mode 0700: it holds other
 //! people's memory.
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -124,6 +124,12 @@ impl Drop for StateDir {
         // names.
         let _ = Self::remove(&self.path);
     }
+}
+
+/// Takes memory for all of a file, so that no page of it is missing when it is touched. Blocks while
+/// the kernel finds it.
+pub fn reserve(file: &File, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)?)
 }
 
 /// A memory file without a name, for development where mounting is not allowed. It can be swapped

@@ -134,6 +134,7 @@ pub fn serve(dir: &Path, status: Status) -> JoinHandle<()> {
                     "not now" => Reply::refused(&StartError::failure(format!("{key}: no"), "wait")),
                     _ => Reply::Done { message: format!("{key} is {value}") },
                 },
+                Request::Record { on } => Reply::Done { message: format!("recording {on}") },
                 Request::Status => Reply::Status(Box::new(status.clone())),
             };
             writeln!(stream, "{}", serde_json::to_string(&reply).expect("reply")).expect("sent");

@@ -19,6 +19,7 @@ use crate::stats::{QueueStats, Stats};
 use crate::store::{Recompressed, Recompressor, SpillWriter, Store, Trainer};
 use crate::sys::guard;
 use crate::sys::spill_ring::SpillRing;
+use crate::trace::{Kind, note_now};
 use crate::units::SlotIndex;
 use hand::{Found, Hand};
 pub use outlook::Outlook;
@@ -27,7 +28,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
-use uswap_policy::{Action, Level, Plan, Policy, Settings};
+use uswap_policy::{Action, Level, Machine, Plan, Policy, Settings};
 use writeback::Writeback;
 
 /// Slots that are tried for samples in a step: some milliseconds.
@@ -174,6 +175,7 @@ impl<'a> Mover<'a> {
         let age_tick = Duration::from_secs(work.policy.settings().time.age_tick_seconds);
         let stop = || self.movement.is_ending();
         work.outlook.look(self.store, self.all, work.writeback.as_mut(), age_tick, stop);
+        note_now(self.stats, SlotIndex(0), look_of(&work.outlook.view.machine));
         let plan = work.policy.tick(&work.outlook.view);
         let age_tick = work.outlook.view.age_tick;
         self.movement.show(Shown { plan: Some(plan), age_tick });
@@ -325,6 +327,15 @@ impl Work<'_> {
         if self.idle_steps >= IDLE_STEPS_MAX {
             (self.idle_steps, self.recompressor) = (0, None);
         }
+    }
+}
+
+/// How the machine stands, for whoever records it.
+fn look_of(machine: &Machine) -> Kind {
+    Kind::Machine {
+        available_mib: (machine.available_bytes >> 20) as u32,
+        some_permille: machine.some_permille,
+        full_permille: machine.full_permille,
     }
 }
 

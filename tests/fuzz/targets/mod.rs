@@ -1,11 +1,12 @@
 //! The fuzzers. Each takes any bytes and panics when something is wrong.
 //!
 //! Not among them: what the kernel says (/proc, /sys), which is believed; sealed objects, which
-//! nobody can make without the key; traces, which there are none of yet.
+//! nobody can make without the key.
 
 mod shared;
 mod state;
 mod text;
+mod trace;
 mod wire;
 
 /// A fuzzer.
@@ -22,6 +23,7 @@ pub const ALL: &[(&str, Fuzzer)] = &[
     ("policy", text::policy),
     ("size", text::size),
     ("zram-generator", text::zram_generator),
+    ("trace", trace::trace),
     ("control-line", wire::control_line),
     ("http", wire::http),
     ("iod", wire::iod),
