@@ -1,5 +1,5 @@
-# desc: programs that want more memory than they get, their swapping recorded; for `cargo xtask traces`
-# requires: uswap workload jq
+# desc: real programs that want more memory than they get, their swapping recorded; for `cargo xtask traces`
+# requires: uswap jq
 # kernels: new
 # memory: 1100
 # seconds: 1700
@@ -127,15 +127,6 @@ END
         grep -o '<title>done [0-9]*</title>'
 }
 
-# The generators of bench, with 16 MiB of captured pages (`-b`): so much work, however long it takes.
-zipf_mib=96 scan_mib=96 phases_mib=96 forks_mib=96 collector_mib=96
-generator() { workload "$1" --mib 288 --seconds 900 --pages /usr/bin/pages.16 "${@:2}" | jq -c '{operations, seconds, major_faults, latency_us}'; }
-zipf() { generator zipf --operations 150000 --theta 0.9; }
-scan() { generator scan --operations 100000; }
-phases() { generator phases --operations 200000 --phase-operations 50000; }
-forks() { generator forks --operations 80000 --between-operations 4000 --child-percent 5; }
-collector() { generator collector --operations 200000; }
-
 # record PROGRAM: runs it with as much RAM as it gets, in a swap area of its own.
 record() {
     local program=$1 limit=${1}_mib cgroup=/sys/fs/cgroup/$1 recorder begin
@@ -167,5 +158,5 @@ record() {
     rm "/tmp/$program.trace"
 }
 
-[ $# -gt 0 ] || set -- zipf scan phases forks collector compiler database jvm browser
+[ $# -gt 0 ] || set -- compiler database jvm browser
 for program in "$@"; do record "$program"; done

@@ -110,12 +110,18 @@ impl ExperimentArgs {
         let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
         let harness = self.harness.clone().or_else(|| find_harness(&here)).ok_or_else(|| {
             let what = format!("no {HARNESS} in {} or above it", here.display());
-            StartError::usage(what, "go into uswap's source tree, or name the harness: --harness DIR")
+            StartError::usage(
+                what,
+                "go into uswap's source tree, or name the harness: --harness DIR",
+            )
         })?;
         for file in [BOOT, JOB] {
             if !harness.join(file).is_file() {
                 let what = format!("harness: {} has no {file}", harness.display());
-                return Err(StartError::usage(what, format!("name {HARNESS} of uswap's source tree")));
+                return Err(StartError::usage(
+                    what,
+                    format!("name {HARNESS} of uswap's source tree"),
+                ));
             }
         }
         let uswap = std::env::current_exe().map_err(|e| {
@@ -325,9 +331,8 @@ fn write_trace(output: &str, path: &Path) -> StartResult<()> {
 
 fn write_json(runs: &[Run], out: &Path) -> StartResult<()> {
     let path = out.join("runs.json");
-    let text = serde_json::to_string_pretty(runs).map_err(|e| {
-        StartError::failure(format!("no JSON ({e})"), "report this")
-    })?;
+    let text = serde_json::to_string_pretty(runs)
+        .map_err(|e| StartError::failure(format!("no JSON ({e})"), "report this"))?;
     fs::write(&path, text + "\n").map_err(|e| unwritable(&path, &e))
 }
 

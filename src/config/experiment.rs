@@ -166,9 +166,9 @@ pub fn parse(path: &Path, text: &str) -> StartResult<Experiment> {
             kernel.get_ref().clone()
         }
     };
-    let title = words.title.unwrap_or_else(|| {
-        path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-    });
+    let title = words
+        .title
+        .unwrap_or_else(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
     Ok(Experiment {
         title,
         kernel,
@@ -192,10 +192,10 @@ fn one_of<T>(
     if known.contains(&word) {
         return Ok(());
     }
-    let remedy = nearest_of(word, known)
-        .map_or_else(|| format!("give one of {}", known.join(", ")), |near| {
-            format!("did you mean \"{near}\"?")
-        });
+    let remedy = nearest_of(word, known).map_or_else(
+        || format!("give one of {}", known.join(", ")),
+        |near| format!("did you mean \"{near}\"?"),
+    );
     Err(file.wrong(place, format!("no {key} \"{word}\""), remedy))
 }
 
@@ -353,9 +353,18 @@ flags = [\"--codec\", \"zstd\"]
         refuses(&with("= 500", "= 5"), "x.toml:1: memory-mib is 5; give 256 to 65536");
         refuses(&with("zipf", "zpif"), "x.toml:4: no workload \"zpif\"; did you mean \"zipf\"?");
         refuses(&with("mib = 400", "mib = 0"), "x.toml:5: mib is 0; give a whole number above 0");
-        refuses(&with("theta = 0.9", "theta = []"), "x.toml:7: theta is neither a word nor a number; give one");
-        refuses(&with("name = \"b/c\"", "name = \"A\""), "x.toml:11: a second variant \"A\"; rename one");
-        refuses(&with("policy", "polcy"), "x.toml:12: unknown key \"polcy\"; did you mean \"policy\"?");
+        refuses(
+            &with("theta = 0.9", "theta = []"),
+            "x.toml:7: theta is neither a word nor a number; give one",
+        );
+        refuses(
+            &with("name = \"b/c\"", "name = \"A\""),
+            "x.toml:11: a second variant \"A\"; rename one",
+        );
+        refuses(
+            &with("policy", "polcy"),
+            "x.toml:12: unknown key \"polcy\"; did you mean \"policy\"?",
+        );
         refuses(
             &format!("kernel = \"7\"\n{GOOD}"),
             "x.toml:1: no kernel \"7\"; give one of 6.12, new",

@@ -83,8 +83,12 @@ mod tests {
     fn every_variant_has_every_repetition_and_every_place() {
         let order = order(3, 6);
         for variant in 0..3 {
-            let places: Vec<usize> =
-                order.iter().enumerate().filter(|(_, r)| r.0 == variant).map(|(at, _)| at).collect();
+            let places: Vec<usize> = order
+                .iter()
+                .enumerate()
+                .filter(|(_, r)| r.0 == variant)
+                .map(|(at, _)| at)
+                .collect();
             assert_eq!(places.len(), 6);
             let mean = places.iter().sum::<usize>() as f64 / 6.0;
             assert!((mean - 8.5).abs() < 0.1, "variant {variant} is early or late: {places:?}");

@@ -68,7 +68,8 @@ fn table(comparison: &Comparison) -> String {
     } else {
         text.push('\n');
     }
-    text += "| variant | median | least | most | runs | ratio | p |\n|---|--:|--:|--:|--:|--:|--:|\n";
+    text +=
+        "| variant | median | least | most | runs | ratio | p |\n|---|--:|--:|--:|--:|--:|--:|\n";
     let Some(reference) = comparison.groups.first() else { return text };
     for (at, group) in comparison.groups.iter().enumerate() {
         let or_none = |value: Option<f64>| value.map_or_else(|| "-".into(), digits);
@@ -140,7 +141,11 @@ pub fn markdown(
     let mut text = head(experiment, &of("/kernel"), &of("/version"));
     let wanted = experiment.variants.len() * experiment.repetitions as usize;
     if runs.len() < wanted {
-        let _ = writeln!(text, "\n**{} of {wanted} runs failed**; see their logs.", wanted - runs.len());
+        let _ = writeln!(
+            text,
+            "\n**{} of {wanted} runs failed**; see their logs.",
+            wanted - runs.len()
+        );
     }
     text += &method(experiment, comparisons.len());
     let _ = writeln!(text, "\n![every run]({plot})");
@@ -188,7 +193,10 @@ mod tests {
         assert!(text.contains("| a | 2.50 | 1.00 | 4.00 | 4 | - | - |"), "{text}");
         assert!(text.contains("| b+c | 12.5 | 11.0 | 14.0 | 4 | 5.000 | 0.029 * |"), "{text}");
         assert!(text.contains("smallest p there can be is 0.0286"), "{text}");
-        assert!(text.contains("Kernel 7.3, 2 CPUs") && text.contains("| b+c | dense | `` |"), "{text}");
+        assert!(
+            text.contains("Kernel 7.3, 2 CPUs") && text.contains("| b+c | dense | `` |"),
+            "{text}"
+        );
         let part = markdown(&experiment, &runs[1..], &comparisons, "x.svg");
         assert!(part.contains("**1 of 8 runs failed**"), "{part}");
     }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use uswap::error::{StartError, StartResult};
 use uswap_bench::workload::collector::{Collector, CollectorArgs};
 use uswap_bench::workload::forks::{Forks, ForksArgs};
+use uswap_bench::workload::machine;
 use uswap_bench::workload::phases::{Phases, PhasesArgs};
 use uswap_bench::workload::scan::{Scan, ScanArgs};
 use uswap_bench::workload::zipf::{Zipf, ZipfArgs};
@@ -41,9 +42,7 @@ impl Kind {
         let wrong = |what| StartError::usage(what, "give smaller parts");
         Ok(match self {
             Self::Zipf(args) => ("zipf", &args.common, Box::new(Zipf::new(args))),
-            Self::Scan(args) => {
-                ("scan", &args.common, Box::new(Scan::new(args).map_err(wrong)?))
-            }
+            Self::Scan(args) => ("scan", &args.common, Box::new(Scan::new(args).map_err(wrong)?)),
             Self::Phases(args) => ("phases", &args.common, Box::new(Phases::new(args))),
             Self::Forks(args) => ("forks", &args.common, Box::new(Forks::new(args))),
             Self::Collector(args) => ("collector", &args.common, Box::new(Collector::new(args))),
@@ -54,6 +53,14 @@ impl Kind {
 fn work(arguments: &Arguments) -> StartResult<()> {
     let (name, common, mut pattern) = arguments.kind.parts()?;
     if common.check {
+        return Ok(());
+    }
+    if let (Some(path), Some(ram_mib), Some(operations)) =
+        (&common.trace, common.limit_mib, common.operations)
+    {
+        let numbers = (ram_mib, common.per_second, operations);
+        let done = machine::record(name, common, numbers, pattern.as_mut(), path)?;
+        println!("{done} accesses");
         return Ok(());
     }
     let summary = run(name, common, pattern.as_mut())?;

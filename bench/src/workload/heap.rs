@@ -127,9 +127,7 @@ impl Heap {
                 format!("a child ended with {code:?}"),
                 "look at the kernel's messages: it was killed",
             )),
-            Err(e) => {
-                Err(StartError::failure(format!("no child ({e})"), "give a smaller --mib"))
-            }
+            Err(e) => Err(StartError::failure(format!("no child ({e})"), "give a smaller --mib")),
         }
     }
 }

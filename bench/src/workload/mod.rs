@@ -7,6 +7,7 @@
 pub mod collector;
 pub mod forks;
 pub mod heap;
+pub mod machine;
 pub mod phases;
 pub mod scan;
 pub mod zipf;
@@ -59,6 +60,12 @@ pub struct Common {
     /// Let it have this much RAM, in MiB, as a cgroup of its own (root) [default: all there is]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub limit_mib: Option<u32>,
+    /// Do not work: write the trace that a machine with --limit-mib of RAM would give, to FILE
+    #[arg(long, value_name = "FILE", requires = "limit_mib", requires = "operations")]
+    pub trace: Option<PathBuf>,
+    /// Accesses in a second, for --trace
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub per_second: u32,
     /// Only look at the flags
     #[arg(long)]
     pub check: bool,

@@ -1,25 +1,36 @@
 //! `cargo xtask traces`: the recorded traces of real programs, made again.
 
 use crate::job::{End, Job};
-use crate::{Outcome, build, pages, root, setup, target};
+use crate::{Outcome, build, pages, root, run, setup, target};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// What `traces` takes.
 pub const USAGE: &str = "\
-  traces [PROGRAM...]      bench/traces: compiler, database, jvm, browser and the workloads, run in a
-                           guest with less memory than they want, and recorded (the first time it
-                           also makes the disk that has them: 1.4 GiB)
+  traces [PROGRAM...]      bench/traces: compiler, database, jvm, browser, run in a guest with less
+                           memory than they want, and recorded (the first time it also makes the
+                           disk that has them: 1.4 GiB)
+  traces models            the same for workloads on a modelled machine, without a guest
 ";
 
 /// Before each line of a trace in the guest's output; the program and base64 follow.
 const MARK: &str = "TRACE ";
 
-/// Captured pages for the workloads: a part, because it is in the guest's memory.
-const PAGES_BYTES: u64 = 16 << 20;
+/// Workloads that are modelled, how many accesses each makes, and what else it is told. As many as
+/// make a trace of some hundred KiB.
+const MODELS: [(&str, &str, &[&str]); 5] = [
+    ("zipf", "100000", &["--theta", "0.9"]),
+    ("scan", "70000", &[]),
+    ("phases", "100000", &["--phase-operations", "20000"]),
+    ("forks", "70000", &["--child-percent", "5"]),
+    ("collector", "100000", &["--work-operations", "512"]),
+];
+/// What all of them are told: a third of the memory fits, and an access takes 50 ms, so that two
+/// hours pass.
+const MODEL_FLAGS: [&str; 6] = ["--mib", "192", "--limit-mib", "64", "--per-second", "20"];
 
 /// The disk with programs that `tests/vm/setup --programs` makes.
 pub fn programs() -> PathBuf {
@@ -29,15 +40,19 @@ pub fn programs() -> PathBuf {
     PathBuf::from(place).join("programs.img")
 }
 
-/// Makes the part of the pages that goes along; where it is.
-fn part_of_pages() -> Result<PathBuf, String> {
-    let part = target().join("vm/pages.16");
-    let fail = |e: std::io::Error| format!("{}: {e}", part.display());
-    let mut bytes = Vec::new();
-    let whole = fs::File::open(pages::path()).map_err(fail)?;
-    whole.take(PAGES_BYTES).read_to_end(&mut bytes).map_err(fail)?;
-    fs::write(&part, bytes).map_err(fail)?;
-    Ok(part)
+/// Writes the traces of workloads on the machine that is a model.
+fn models() -> Outcome {
+    build()?;
+    pages::provide()?;
+    for (kind, operations, more) in MODELS {
+        let out = root().join(format!("bench/traces/{kind}.trace"));
+        let mut workload = Command::new(target().join("release/workload"));
+        workload.args([kind, "--operations", operations]).args(MODEL_FLAGS).args(more);
+        workload.arg("--pages").arg(pages::path()).arg("--trace").arg(&out);
+        run(&mut workload)?;
+        println!("wrote {}", out.display());
+    }
+    Ok(())
 }
 
 /// The base64 of each program in the guest's output.
@@ -71,13 +86,14 @@ fn decode(text: &str) -> Result<Vec<u8>, String> {
 
 /// Records each program that is named, or all.
 pub fn task(programs: &[String]) -> Outcome {
+    if programs.iter().any(|program| program == "models") {
+        return models();
+    }
     setup(&["--programs".to_owned()])?;
     build()?;
-    pages::provide()?;
-    let part = part_of_pages()?;
     let job = Job::of_bench("traces", "new")?;
     println!("recording; the guest's output is in {}", job.log().display());
-    let (end, output) = job.run_with(&["-b", &part.display().to_string()], programs);
+    let (end, output) = job.run_with(&[], programs);
     if end != End::Passed {
         return Err(format!("{end:?}; all of it: {}", job.log().display()));
     }
