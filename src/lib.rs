@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 6 | `cli` | words people type |
 //! | 5 | `daemon`, `experiment` | threads and life cycle, where requests meet the store; comparing runs |
-//! | 4 | `config`, `metrics` | settings and their rules; what monitoring sees |
+//! | 4 | `config`, `metrics`, `simulate` | settings and their rules; what monitoring sees; what would have been |
 //! | 3 | `store` | the joined mechanism: one file per verb |
 //! | 2 | `ublk`, `codec`, `pool`, `spill`, `table`, `trace` | transport; codecs; slabs; segments; slots; what happened |
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
@@ -24,6 +24,7 @@ pub mod experiment;
 pub mod limits;
 pub mod metrics;
 pub mod pool;
+pub mod simulate;
 pub mod spill;
 pub mod stats;
 pub mod store;

@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 8] = [
     &["sys"],
     &["ublk", "codec", "pool", "spill", "table", "trace"],
     &["store"],
-    &["config", "metrics"],
+    &["config", "metrics", "simulate"],
     &["daemon", "experiment"],
     &["cli"],
     &["main"],
@@ -25,7 +25,7 @@ const LEVEL_0: [(&str, &[&str]); 2] =
     [("limits", &["units"]), ("stats", &["units", "limits", "error"])];
 
 /// Crates and the only places (path prefixes) that may name them.
-const CONFINED: [(&str, &[&str]); 14] = [
+const CONFINED: [(&str, &[&str]); 15] = [
     ("ring", &["src/spill"]),
     ("io_uring", &["src/sys"]),
     ("memmap2", &["src/sys"]),
@@ -38,6 +38,7 @@ const CONFINED: [(&str, &[&str]); 14] = [
     ("clap_complete", &["src/cli"]),
     ("clap_mangen", &["src/cli"]),
     ("ratatui", &["src/cli"]),
+    ("plotters", &["src/simulate"]),
     ("prometheus", &["src/metrics"]),
     ("httparse", &["src/metrics"]),
     ("toml", &["src/config"]),

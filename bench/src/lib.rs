@@ -13,6 +13,7 @@ pub mod screens;
 pub mod stamped;
 pub mod statistics;
 pub mod swap;
+pub mod synthetic;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod workload;

@@ -94,6 +94,15 @@ impl Histogram {
         self.bytes += u64::from(page.bytes);
     }
 
+    /// Counts so many pages that are like this one, and have so many bytes together. Does not
+    /// allocate.
+    pub fn add_alike(&mut self, page: &Page, pages: u32, bytes: u64) {
+        let cell = &mut self.cells[cell_of(page)];
+        *cell = cell.saturating_add(pages);
+        self.pages += u64::from(pages);
+        self.bytes += bytes;
+    }
+
     /// Pages counted.
     pub const fn pages(&self) -> u64 {
         self.pages

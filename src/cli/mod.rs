@@ -17,6 +17,7 @@ mod list;
 mod metrics;
 mod run;
 mod service;
+mod simulate;
 mod status;
 mod swap;
 mod table;
@@ -74,6 +75,8 @@ enum Command {
     Estimate(estimate::EstimateArgs),
     /// Compare ways to run uswap in guests, as a file describes it
     Experiment(experiment::ExperimentArgs),
+    /// Replay a recording against other policies and sizes, and say what would have happened
+    Simulate(Box<simulate::Simulate>),
     /// Say what this machine lacks for swap on ublk and how to fix it
     #[command(after_help = "Exit code 1 if any row says fail.")]
     Doctor(doctor::Doctor),
@@ -140,6 +143,7 @@ fn dispatch(command: Command) -> StartResult<ExitCode> {
         Command::Trace(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Estimate(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Experiment(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Simulate(args) => args.execute(),
         Command::Doctor(args) => args.execute(),
         Command::Metrics(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::CheckConfig(args) => args.execute().map(|()| ExitCode::SUCCESS),

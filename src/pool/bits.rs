@@ -90,14 +90,14 @@ impl SlabBits {
 /// A set of slab numbers with a quick minimum: bits, and above them levels of bits that say which
 /// words below are not zero.
 #[derive(Debug)]
-pub(super) struct SlabSet {
+pub struct SlabSet {
     /// Bits first, the single top word last.
     levels: Vec<Box<[u64]>>,
 }
 
 impl SlabSet {
     /// An empty set with room for all numbers below `count`. Allocates.
-    pub(super) fn empty(count: usize) -> Self {
+    pub fn empty(count: usize) -> Self {
         let (mut levels, mut bits) = (Vec::new(), count);
         loop {
             let words = vec![0; bits.div_ceil(64)].into_boxed_slice();
@@ -111,7 +111,7 @@ impl SlabSet {
 
     /// Takes the lowest number out: low slabs are used first, so that the high end of the arena can
     /// be given back.
-    pub(super) fn take_first(&mut self) -> Option<usize> {
+    pub fn take_first(&mut self) -> Option<usize> {
         let mut index = 0;
         for level in self.levels.iter().rev() {
             let word = *level.get(index)?;
@@ -125,7 +125,7 @@ impl SlabSet {
     }
 
     /// The highest number. Numbers that may be given back are looked for from there.
-    pub(super) fn last(&self) -> Option<usize> {
+    pub fn last(&self) -> Option<usize> {
         let mut index = 0;
         for level in self.levels.iter().rev() {
             let word = *level.get(index)?;
@@ -135,7 +135,7 @@ impl SlabSet {
     }
 
     /// Takes a number out. Panics if it is not in the set.
-    pub(super) fn take(&mut self, index: usize) {
+    pub fn take(&mut self, index: usize) {
         assert!(self.contains(index), "slab {index} is not in the set");
         self.clear(index);
     }
@@ -153,7 +153,7 @@ impl SlabSet {
     }
 
     /// Puts a number back. Panics if it is in the set.
-    pub(super) fn put(&mut self, index: usize) {
+    pub fn put(&mut self, index: usize) {
         assert!(!self.contains(index), "slab {index} freed twice");
         let mut at = index;
         for level in &mut self.levels {
@@ -163,12 +163,12 @@ impl SlabSet {
     }
 
     /// Whether the number is in the set.
-    pub(super) fn contains(&self, index: usize) -> bool {
+    pub fn contains(&self, index: usize) -> bool {
         self.levels[0][index / 64] >> (index % 64) & 1 == 1
     }
 
     /// Memory it takes.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.levels.iter().map(|l| size_of_val::<[u64]>(l)).sum()
     }
 }

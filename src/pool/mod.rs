@@ -23,12 +23,15 @@ mod bits;
 mod breathe;
 mod class;
 mod compact;
+mod ledger;
 mod rebuild;
 mod slab_map;
 mod slabs;
 
+pub use bits::SlabSet as NumberSet;
 pub use class::division;
 pub use compact::Emptying;
+pub use ledger::Ledger;
 pub use rebuild::{Follower, Refused};
 pub use slabs::PoolUsage;
 

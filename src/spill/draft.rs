@@ -35,10 +35,23 @@ pub(super) const fn end_of(summary: Summary) -> usize {
     summary.unit as usize * Location::UNIT + summary_bytes(summary.objects)
 }
 
+impl Summary {
+    /// Whether an object of `len` bytes has room in a segment that holds what this is about.
+    pub const fn fits(self, len: u16) -> bool {
+        let end = (self.unit + Segments::units_of(len)) as usize * Location::UNIT;
+        self.objects < SEGMENT_OBJECTS_MAX && end + summary_bytes(self.objects + 1) <= SEGMENT_BYTES
+    }
+
+    /// Bytes that are written for such a segment.
+    pub const fn written_bytes(self) -> usize {
+        end_of(self).next_multiple_of(SPILL_BLOCK_BYTES)
+    }
+}
+
 /// The transfer of all of a segment that is used.
 fn job(write: bool, segment: u32, summary: Summary) -> Job {
     let at = Segments::location(segment, 0).offset() as u64;
-    Job { write, at, len: end_of(summary).next_multiple_of(SPILL_BLOCK_BYTES) }
+    Job { write, at, len: summary.written_bytes() }
 }
 
 /// Authenticated with a summary: that it is one, and how long. No object is so described, because
@@ -87,8 +100,7 @@ impl Draft {
 
     /// Whether there is room for an object of `len` bytes.
     pub const fn fits(&self, len: u16) -> bool {
-        let end = (self.used + Segments::units_of(len)) as usize * Location::UNIT;
-        self.objects < SEGMENT_OBJECTS_MAX && end + summary_bytes(self.objects + 1) <= SEGMENT_BYTES
+        self.summary().fits(len)
     }
 
     /// Seals an object into it and says where in the spill that will be. Panics if it does not fit,

@@ -19,6 +19,7 @@ fn help_and_version_are_success() {
         "status",
         "top",
         "estimate",
+        "simulate",
         "set",
         "reload",
         "doctor",

@@ -16,6 +16,7 @@ mod measure;
 mod pages;
 mod profile;
 mod steps;
+mod study;
 mod traces;
 
 use std::fs;
@@ -131,10 +132,11 @@ fn main() -> ExitCode {
         ["deny", "--offline"] => deny::task(true),
         ["fuzz", words @ ..] => fuzz::task(words),
         ["experiment", ..] => experiment::task(&arguments[1..]),
+        ["study"] => study::task(),
         ["traces", ..] => traces::task(&arguments[1..]),
         ["setup", ..] => setup(&arguments[1..]),
         _ => {
-            eprint!("{USAGE}{}{}", experiment::USAGE, traces::USAGE);
+            eprint!("{USAGE}{}{}{}", experiment::USAGE, traces::USAGE, study::USAGE);
             eprint!("{}{}{}{}", fuzz::USAGE, coverage::USAGE, deny::USAGE, bench::USAGE);
             return ExitCode::from(2);
         }

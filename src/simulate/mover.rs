@@ -1,0 +1,528 @@
+//! The simulated mover: it looks, asks the policy, and does what the plan allows, in the order and
+//! by the rules of the daemon's (`daemon::mover`). Where that one waits for the disk this one stops
+//! in the middle of its step, and goes on when the time has come.
+
+use super::machine::{Health, Machine};
+use super::slot::{Form, Place, Slot};
+use super::spill::{Cleaned, Refusal};
+use crate::limits::{DICTIONARY_SAMPLES, SEGMENT_BYTES, SLAB_BYTES, STAGE_MARGIN_BYTES};
+use crate::pool::object_bytes;
+use crate::spill::TAG_BYTES;
+use crate::units::{Location, PAGE_SIZE};
+use uswap_policy::{Action, Denser, Page, Plan, Policy, Short, Since, View};
+
+/// What a step takes besides recompression and the disk, microseconds.
+const STEP_US: u64 = 1000;
+/// How long it does not listen after it was woken and could do nothing.
+const NAP_US: u64 = 100_000;
+/// Change of the pool's use, as a part of its size, after which ages are counted.
+const RECOUNT_SHARE: u64 = 8;
+/// Slots that are tried for samples in a step.
+const SAMPLE_TRIES: u64 = 1024;
+
+/// Where it is in its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Between two steps; a writer may wake it.
+    Asleep,
+    /// The same, and it does not listen.
+    Napping,
+    Scanning,
+    Compacting,
+    Cleaning,
+    Ending,
+}
+
+/// The step that it is in.
+#[derive(Debug)]
+struct Job {
+    plan: Plan,
+    asked: bool,
+    refused: bool,
+    spilled_before: u64,
+    walked: usize,
+    presented: u64,
+    may_clean: u64,
+    denser: bool,
+    spills: bool,
+    /// A page that the policy has sent away and that waits for the disk.
+    waiting: Option<usize>,
+    spent_us: f64,
+}
+
+/// Counters that a view has the change of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    written: u64,
+    reads: [u64; 3],
+    spill_reads: u64,
+    spilled: u64,
+    payload: u64,
+    cleaned: u64,
+    recompressed: u64,
+}
+
+/// The mover.
+pub(super) struct Mover {
+    policy: Policy,
+    view: View,
+    phase: Phase,
+    alarm_us: u64,
+    job: Option<Job>,
+    hand: usize,
+    counts: Counts,
+    counted: Option<(u64, u64)>,
+    samples: u64,
+    has_dictionary: bool,
+    ticks: u64,
+    judged: u64,
+}
+
+impl Mover {
+    pub(super) fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            view: View::default(),
+            phase: Phase::Asleep,
+            alarm_us: 0,
+            job: None,
+            hand: 0,
+            counts: Counts::default(),
+            counted: None,
+            samples: 0,
+            has_dictionary: false,
+            ticks: 0,
+            judged: 0,
+        }
+    }
+
+    /// When it has something to do.
+    #[inline]
+    pub(super) const fn alarm_us(&self) -> u64 {
+        self.alarm_us
+    }
+
+    /// Ticks, and pages judged.
+    pub(super) const fn counts(&self) -> (u64, u64) {
+        (self.ticks, self.judged)
+    }
+
+    /// Somebody asked for it: it works at once, unless it is working or does not listen.
+    pub(super) fn wake(&mut self, machine: &Machine) {
+        if machine.asked && self.phase == Phase::Asleep {
+            self.alarm_us = self.alarm_us.min(machine.now_us);
+        }
+    }
+
+    /// Does everything that is due by now.
+    #[cold]
+    pub(super) fn work(&mut self, machine: &mut Machine) {
+        while self.alarm_us <= machine.now_us {
+            let now_us = self.alarm_us;
+            if matches!(self.phase, Phase::Asleep | Phase::Napping) {
+                self.begin(machine, now_us);
+            }
+            match self.go_on(machine, now_us) {
+                Some(until_us) => self.alarm_us = until_us.max(now_us + 1),
+                None => self.sleep(machine, now_us),
+            }
+        }
+    }
+
+    fn begin(&mut self, machine: &mut Machine, now_us: u64) {
+        let asked = std::mem::take(&mut machine.asked);
+        self.look(machine, now_us);
+        let plan = self.policy.tick(&self.view);
+        self.ticks += 1;
+        self.keep_memory(machine, &plan);
+        self.train(machine, &plan);
+        self.job = Some(Job {
+            asked,
+            refused: self.view.since.refused_writes > 0,
+            spilled_before: machine.out.spilled_pages,
+            walked: 0,
+            presented: 0,
+            may_clean: plan.clean_bytes,
+            denser: true,
+            spills: true,
+            waiting: None,
+            spent_us: 0.0,
+            plan,
+        });
+        self.phase = Phase::Scanning;
+    }
+
+    fn look(&mut self, machine: &mut Machine, now_us: u64) {
+        machine.look(now_us);
+        while collect(machine, now_us) {}
+        let tick = now_us / 1_000_000 / self.policy.settings().time.age_tick_seconds.max(1);
+        while machine.age_tick < tick {
+            machine.age_tick += 1;
+            machine.census.advance();
+        }
+        let usage = machine.pool.usage();
+        let view = &mut self.view;
+        view.age_tick = machine.age_tick;
+        view.now_ms = now_us / 1000;
+        view.pool = uswap_policy::Pool {
+            capacity_bytes: machine.pool.capacity_bytes(),
+            used_bytes: usage.object_bytes,
+            resident_bytes: usage.slabs * SLAB_BYTES as u64,
+            waste_bytes: usage.slabs_used * SLAB_BYTES as u64 - usage.object_bytes,
+            set_aside_bytes: machine.set_aside_bytes,
+        };
+        view.machine = machine.machine;
+        view.spill = machine.spill.as_mut().map(|spill| {
+            spill.find_free();
+            let (capacity_bytes, used_bytes) = spill.bytes();
+            let each = (TAG_BYTES + Location::UNIT / 2) as u64;
+            uswap_policy::Spill {
+                capacity_bytes,
+                used_bytes,
+                live_bytes: (spill.data_bytes + spill.pages * each).min(used_bytes),
+                segment_bytes: SEGMENT_BYTES as u64,
+                written_bytes: spill.written_bytes,
+                failing: false,
+            }
+        });
+        let now = Counts::of(machine);
+        let each = usage.object_bytes.checked_div(usage.objects).unwrap_or(PAGE_SIZE as u64);
+        let refused_writes = std::mem::take(&mut machine.refused);
+        view.since = Since { refused_writes, ..now.since(&self.counts, each) };
+        self.counts = now;
+        let (used, share) = (usage.object_bytes, view.pool.capacity_bytes / RECOUNT_SHARE);
+        let is_stale =
+            |(tick, bytes): (u64, u64)| tick != view.age_tick || bytes.abs_diff(used) > share;
+        if self.counted.is_none_or(is_stale) {
+            self.counted = Some((view.age_tick, used));
+            machine.count(&mut view.slots, self.has_dictionary);
+        }
+    }
+
+    fn keep_memory(&mut self, machine: &mut Machine, plan: &Plan) {
+        machine.keep_ready(plan.memory.ready_bytes);
+        if plan.memory.grow_bytes > 0 {
+            machine.grow_if_low();
+        }
+        if plan.memory.give_back_bytes > 0 {
+            let keep = machine.ready_bytes.max(STAGE_MARGIN_BYTES);
+            machine.pool.give_back(keep, plan.memory.give_back_bytes);
+        }
+    }
+
+    /// Samples are found as often as slots have objects.
+    fn train(&mut self, machine: &Machine, plan: &Plan) {
+        let objects = machine.pool.usage().objects;
+        if !plan.train || !plan.memory.may_grow {
+            self.samples = 0;
+        } else if !self.has_dictionary && objects >= 2 * DICTIONARY_SAMPLES as u64 {
+            self.samples += SAMPLE_TRIES * objects / machine.table.len().max(1) as u64;
+            if self.samples >= DICTIONARY_SAMPLES as u64 {
+                self.has_dictionary = true;
+                self.counted = None;
+            }
+        }
+    }
+
+    /// Goes on with the step; until when it waits, or `None` at its end.
+    fn go_on(&mut self, machine: &mut Machine, now_us: u64) -> Option<u64> {
+        let mut job = self.job.take().expect("a step has begun");
+        let mut wait = None;
+        while wait.is_none() && self.phase != Phase::Asleep {
+            wait = match self.phase {
+                Phase::Scanning => self.scan(machine, &mut job, now_us),
+                Phase::Compacting => compact(machine, &job.plan),
+                Phase::Cleaning => clean(machine, &mut job, now_us),
+                _ => end(machine, &job, now_us),
+            };
+            if wait.is_none() {
+                self.phase = match self.phase {
+                    Phase::Scanning => Phase::Compacting,
+                    Phase::Compacting => Phase::Cleaning,
+                    Phase::Cleaning => Phase::Ending,
+                    _ => Phase::Asleep,
+                };
+            }
+        }
+        self.job = Some(job);
+        wait
+    }
+
+    /// Ends the step: how long it sleeps.
+    fn sleep(&mut self, machine: &mut Machine, now_us: u64) {
+        let job = self.job.take().expect("a step has begun");
+        let plan = &job.plan;
+        if machine.spill.is_some() {
+            let stuck = plan.spill.bytes == 0;
+            machine.health = match plan.short {
+                Some(Short::SpillFull) if stuck => Health::Full,
+                Some(Short::Budget) if stuck => Health::Spent,
+                _ => Health::Good,
+            };
+            let (low, min) = self.policy.marks();
+            let next = if self.view.pool.free_bytes() > low { low } else { min };
+            machine.wake_below = machine.set_aside_bytes + next;
+        }
+        machine.promotions = plan.promote.pages;
+        machine.promote_reads = plan.promote.reads_min;
+        let end_us = now_us + STEP_US + job.spent_us as u64;
+        let pause_us = u64::from(plan.next_ms) * 1000;
+        let moved = machine.out.spilled_pages > job.spilled_before;
+        self.phase = Phase::Asleep;
+        self.alarm_us = end_us
+            + match (moved, job.asked) {
+                (true, true) => 0,
+                (false, true) => {
+                    self.phase = Phase::Napping;
+                    NAP_US.min(pause_us)
+                }
+                _ if machine.asked => 0,
+                _ => pause_us,
+            };
+    }
+
+    /// Moves the hand, at most once around; until when it waits for the disk.
+    fn scan(&mut self, machine: &mut Machine, job: &mut Job, now_us: u64) -> Option<u64> {
+        loop {
+            if let Some(slot) = job.waiting {
+                match spill(machine, &mut job.may_clean, slot, now_us) {
+                    Ok(taken) => job.spills &= taken,
+                    Err(until_us) => return Some(until_us),
+                }
+                job.waiting = None;
+            }
+            let over = job.presented == job.plan.scan_pages || !self.policy.wants_pages();
+            if over
+                || job.walked == machine.table.len()
+                || (!job.plan.spill.urgent && machine.asked)
+            {
+                return None;
+            }
+            let at = self.hand;
+            self.hand = if at + 1 < machine.table.len() { at + 1 } else { 0 };
+            job.walked += 1;
+            let slot = machine.table[at];
+            let Place::Pool(form) = slot.place() else { continue };
+            job.presented += 1;
+            self.judged += 1;
+            let verdict = self.policy.judge(&self.page(at, slot, form, machine.age_tick));
+            if let Some(mark) = verdict.mark.filter(|mark| *mark != slot.mark()) {
+                replace(machine, at, form, slot.marked(mark), form);
+            }
+            match verdict.action {
+                Action::Recompress if job.denser => {
+                    job.denser = recompress(machine, at, form);
+                    job.spent_us += machine.setup.denser_us;
+                }
+                Action::Spill if job.spills => job.waiting = Some(at),
+                _ => {}
+            }
+        }
+    }
+
+    #[inline]
+    fn page(&self, at: usize, slot: Slot, form: Form, age_tick: u64) -> Page {
+        let untried = form != Form::Dense && !slot.is_tried() && self.has_dictionary;
+        Page {
+            slot: at as u32,
+            age_ticks: slot.age_ticks(age_tick),
+            mark: slot.mark(),
+            bytes: slot.len(form),
+            tier: form.tier(),
+            denser: if untried { Denser::Untried } else { Denser::No },
+        }
+    }
+}
+
+impl Counts {
+    fn of(machine: &Machine) -> Self {
+        let out = &machine.out;
+        let of = |get: fn(&super::spill::Spill) -> u64| machine.spill.as_ref().map_or(0, get);
+        Self {
+            written: out.writes - out.refused_writes,
+            reads: [out.reads.pool, out.reads.dense, out.reads.huge],
+            spill_reads: out.reads.spill,
+            spilled: out.spilled_pages,
+            payload: of(|spill| spill.payload_bytes),
+            cleaned: of(|spill| spill.cleaned_bytes),
+            recompressed: out.denser_pages,
+        }
+    }
+
+    fn since(&self, before: &Self, each: u64) -> Since {
+        let written_pages = self.written - before.written;
+        let spilled_pages = self.spilled - before.spilled;
+        Since {
+            written_pages,
+            stored_bytes: written_pages * each,
+            pool_reads: std::array::from_fn(|i| self.reads[i] - before.reads[i]),
+            spill_reads: self.spill_reads - before.spill_reads,
+            spilled_pages,
+            spilled_bytes: spilled_pages * each,
+            payload_bytes: self.payload - before.payload,
+            cleaned_bytes: self.cleaned - before.cleaned,
+            recompressed_pages: self.recompressed - before.recompressed,
+            refused_writes: 0,
+        }
+    }
+}
+
+/// A slot of the pool becomes another one of the pool.
+fn replace(machine: &mut Machine, at: usize, old: Form, slot: Slot, new: Form) {
+    machine.census.remove(machine.table[at], old);
+    machine.census.add(slot, new);
+    machine.table[at] = slot;
+}
+
+/// Makes a page denser if that gives it a smaller size class; false if there is no room to.
+fn recompress(machine: &mut Machine, at: usize, form: Form) -> bool {
+    let slot = machine.table[at];
+    let dense = slot.dense();
+    let before = object_bytes(slot.len(form).into());
+    if dense == 0 || object_bytes(dense.into()) >= before {
+        machine.out.not_denser_pages += 1;
+        replace(machine, at, form, slot.tried(), form);
+        return true;
+    }
+    let Some(to) = machine.take(at, dense) else { return false };
+    machine.pool.give(slot.location());
+    replace(machine, at, form, slot.moved(Place::Pool(Form::Dense), to.units()), Form::Dense);
+    machine.out.denser_pages += 1;
+    machine.grow_if_low();
+    true
+}
+
+/// Takes a page along to the spill. `Ok(false)`: nothing more can be taken in this step. Or when to
+/// try again: the disk is busy.
+fn spill(machine: &mut Machine, may_clean: &mut u64, at: usize, now_us: u64) -> Result<bool, u64> {
+    loop {
+        let slot = machine.table[at];
+        let (Place::Pool(form), Some(spill)) = (slot.place(), &mut machine.spill) else {
+            return Ok(true);
+        };
+        match spill.add(at as u32, slot.len(form), slot.at(), now_us) {
+            Ok(()) => {
+                machine.table[at] = slot.drafted();
+                machine.note_freed();
+                return Ok(true);
+            }
+            Err(Refusal::Busy) => wait(machine, now_us)?,
+            Err(Refusal::NoSegment) => match clean_some(machine, may_clean, now_us) {
+                Cleaned::Segment => {}
+                Cleaned::Busy => wait(machine, now_us)?,
+                Cleaned::Nothing => {
+                    let Some(spill) = &mut machine.spill else { return Ok(true) };
+                    spill.flush(now_us);
+                    if !spill.is_under_way() {
+                        return Ok(false);
+                    }
+                    wait(machine, now_us)?;
+                }
+            },
+        }
+    }
+}
+
+/// Waits for a transfer: nothing if one has ended, or when one will.
+fn wait(machine: &mut Machine, now_us: u64) -> Result<(), u64> {
+    if collect(machine, now_us) {
+        return Ok(());
+    }
+    let next = machine.spill.as_ref().and_then(super::spill::Spill::next_end_us);
+    next.map_or(Ok(()), Err)
+}
+
+/// Publishes one segment that has reached the disk.
+fn collect(machine: &mut Machine, now_us: u64) -> bool {
+    let Machine { spill, table, pool, census, out, .. } = machine;
+    let Some(spill) = spill else { return false };
+    let mut published = 0;
+    let done = spill.collect(now_us, |moved, to| {
+        let slot = table[moved.slot as usize];
+        let is_same = slot.at() == moved.from;
+        match slot.place() {
+            Place::Pool(form) if !moved.cleaned && is_same && slot.is_drafted() => {
+                census.remove(slot, form);
+                pool.give(slot.location());
+                table[moved.slot as usize] = slot.moved(Place::Spill(form), to.units());
+                published += 1;
+                true
+            }
+            Place::Spill(form) if moved.cleaned && is_same => {
+                table[moved.slot as usize] = slot.moved(Place::Spill(form), to.units());
+                true
+            }
+            _ => false,
+        }
+    });
+    out.spilled_pages += published;
+    if published > 0 {
+        machine.health = Health::Good;
+        machine.note_freed();
+    }
+    done
+}
+
+/// Goes on with a cleaning, or begins one if the step has any of it left.
+fn clean_some(machine: &mut Machine, may_clean: &mut u64, now_us: u64) -> Cleaned {
+    let Machine { spill, table, .. } = machine;
+    let Some(spill) = spill else { return Cleaned::Nothing };
+    if *may_clean == 0 && !spill.is_cleaning() {
+        return Cleaned::Nothing;
+    }
+    let before = spill.cleaned_bytes;
+    let result = spill.clean(now_us, |slot, at| {
+        let slot = table[slot as usize];
+        match slot.place() {
+            Place::Spill(form) if slot.at() == at.units() => Some(slot.len(form)),
+            _ => None,
+        }
+    });
+    *may_clean = may_clean.saturating_sub(spill.cleaned_bytes - before);
+    result
+}
+
+/// Moves objects together.
+fn compact(machine: &mut Machine, plan: &Plan) -> Option<u64> {
+    let mut left = plan.compact_bytes;
+    while left > 0 {
+        let table = &mut machine.table;
+        let moved = machine.pool.compact_step(|slot, to| {
+            table[slot.index()] = table[slot.index()].compacted(to.units());
+        });
+        match moved {
+            None | Some(0) => break,
+            Some(bytes) => left = left.saturating_sub(bytes),
+        }
+    }
+    None
+}
+
+/// Cleans while the step has some of it left; until when it waits for the disk.
+fn clean(machine: &mut Machine, job: &mut Job, now_us: u64) -> Option<u64> {
+    while job.may_clean > 0 {
+        match clean_some(machine, &mut job.may_clean, now_us) {
+            Cleaned::Segment => {}
+            Cleaned::Nothing => break,
+            Cleaned::Busy => match wait(machine, now_us) {
+                Ok(()) => {}
+                Err(until_us) => return Some(until_us),
+            },
+        }
+    }
+    None
+}
+
+/// When room is needed now, waits for what is on its way to the disk.
+fn end(machine: &mut Machine, job: &Job, now_us: u64) -> Option<u64> {
+    let spill = machine.spill.as_mut()?;
+    if job.refused && !spill.is_under_way() {
+        spill.flush(now_us);
+    }
+    while job.plan.spill.urgent && machine.spill.as_ref()?.is_under_way() {
+        if let Err(until_us) = wait(machine, now_us) {
+            return Some(until_us);
+        }
+    }
+    None
+}
