@@ -130,7 +130,8 @@ impl ExperimentArgs {
         let beside = uswap.parent().unwrap_or(Path::new("."));
         let needed = |given: &Option<PathBuf>, default: PathBuf, remedy: &str| {
             let path = given.clone().unwrap_or(default);
-            let there = path.is_file().then(|| path.clone());
+            // Absolute: a bare name would be looked for in PATH.
+            let there = std::path::absolute(&path).ok().filter(|path| path.is_file());
             there.ok_or_else(|| StartError::usage(format!("no {}", path.display()), remedy))
         };
         let workload = needed(

@@ -224,7 +224,31 @@ proptest! {
     }
 }
 
-/// Everything happens: pages are made denser, spilled, promoted, cleaned, and writes wait.
+/// With room enough pages that rest become dense, and the pool smaller.
+#[test]
+fn pages_that_rest_become_dense() {
+    let shape = Shape {
+        seed: 3,
+        slots: 20_000,
+        events: 200_000,
+        us_per_event: 5000,
+        bytes: 0,
+        discards: false,
+    };
+    let replay = recording(shape);
+    let setup = setup(128 * MIB, 0);
+    let mut settings = Settings::named("dense").expect("known");
+    let out = simulate(&replay, settings.clone(), &setup);
+    let seen = (out.denser_pages, out.not_denser_pages, out.reads.dense);
+    assert!(seen.0 > 1000 && seen.1 > 0 && seen.2 > 100, "{seen:?}");
+    settings.recompress.pages_per_second = 0;
+    let loose = simulate(&replay, settings, &setup);
+    assert_eq!((loose.denser_pages, loose.reads.dense), (0, 0));
+    let used = |out: &Outcome| out.series.last().expect("samples").used_bytes;
+    assert!(used(&out) < used(&loose), "{} of {}", used(&out), used(&loose));
+}
+
+/// Pages are spilled, promoted, cleaned, and writes wait.
 #[test]
 fn a_busy_service_does_everything() {
     let shape = Shape {
@@ -241,14 +265,15 @@ fn a_busy_service_does_everything() {
         Settings::named("spill-early").expect("known"),
         &setup(24 * MIB, 48 * MIB),
     );
-    assert!(out.denser_pages > 1000 && out.reads.dense > 100, "{out:?}");
-    assert!(out.spilled_pages > 10_000 && out.promoted_pages > 100, "{out:?}");
-    assert!(out.cleaned_bytes > 0 && out.spill_written_bytes > out.cleaned_bytes, "{out:?}");
-    assert!(out.ram_mean_bytes <= out.ram_max_bytes && out.ram_mean_bytes > 16 * MIB, "{out:?}");
+    let seen = Outcome { series: Vec::new(), ..out.clone() };
+    assert!(out.spilled_pages > 10_000 && out.promoted_pages > 100, "{seen:?}");
+    assert!(out.cleaned_bytes > 0 && out.spill_written_bytes > out.cleaned_bytes, "{seen:?}");
+    assert!(out.ram_mean_bytes <= out.ram_max_bytes && out.ram_mean_bytes > 16 * MIB, "{seen:?}");
     assert!((200..300).contains(&out.series.len()), "{}", out.series.len());
     let slow = Setup { spill_mib_per_second: 0.5, ..setup(16 * MIB, 48 * MIB) };
     let waits = simulate(&replay, Settings::named("balanced").expect("known"), &slow);
-    assert!(waits.stalled_writes > 0 && waits.write_stall_seconds > 0.0, "{waits:?}");
+    let waited = (waits.stalled_writes, waits.write_stall_seconds);
+    assert!(waited.0 > 0 && waited.1 > 0.0, "{waited:?}");
     assert!(waits.seconds > replay.duration_us() as f64 / 1e6, "what waits comes later");
 }
 
@@ -264,7 +289,7 @@ fn without_a_spill_what_does_not_fit_is_refused() {
     };
     let replay = recording(shape);
     let out = simulate(&replay, Settings::named("balanced").expect("known"), &setup(16 * MIB, 0));
-    assert!(out.refused_writes > 0 && out.reads.refused > 0, "{out:?}");
+    assert!(out.refused_writes > 0 && out.reads.refused > 0, "{:?}", out.reads);
     assert_eq!((out.stalled_writes, out.spilled_pages), (0, 0));
     let roomy =
         simulate(&replay, Settings::named("balanced").expect("known"), &setup(256 * MIB, 0));

@@ -6,7 +6,7 @@ mod report;
 mod source;
 
 use super::{note, say};
-use crate::config::{size, under};
+use crate::config::size;
 use crate::daemon::notify::Progress;
 use crate::error::{StartError, StartResult};
 use crate::simulate::{Bound, Calibration, Costs, Curve, Outcome, Replay, calibrate, each, run};
@@ -48,7 +48,7 @@ pub struct Simulate {
     /// Microseconds that making a page denser takes
     #[arg(long, value_name = "US", default_value_t = 396.0, value_parser = microseconds)]
     denser_us: f64,
-    /// RAM of the machine, of which its free memory is a share [default: the recorded machine's]
+    /// RAM of the machine, of which its free memory is a share; without it only waiting counts
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     ram: Option<u64>,
     /// Runs at a time [default: the number of CPUs]
@@ -90,7 +90,11 @@ impl Simulate {
     /// Replays, and prints what came of it. Exit code 1 if a comparison fails.
     pub fn execute(&self) -> StartResult<ExitCode> {
         let root = Path::new("/");
-        let recording = Recording::read(&under(root, &self.file))?;
+        let recording = Recording::read(&self.file)?;
+        if recording.replay.steps.is_empty() {
+            let what = format!("{} has nothing to replay", self.file.display());
+            return Err(StartError::usage(what, "record while the machine swaps"));
+        }
         let cases = self.lists.cases(root, &recording, &self.template(&recording))?;
         let outcomes = self.simulate(&recording.replay, &cases)?;
         if self.compare {
@@ -113,7 +117,7 @@ impl Simulate {
             pool_bytes: 0,
             spill_bytes: 0,
             staging_bytes: recording.staging_bytes,
-            ram_bytes: self.ram.unwrap_or(recording.ram_bytes),
+            ram_bytes: self.ram.unwrap_or(0),
             spill_mib_per_second: 0.0,
             denser_us: self.denser_us,
             costs: Costs {
