@@ -69,9 +69,7 @@ impl Bench {
         if !words.contains(&"--pages") {
             command.args(["--pages", "pages"]);
         }
-        command
-            .output()
-            .expect("started")
+        command.output().expect("started")
     }
 
     #[track_caller]

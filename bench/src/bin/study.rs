@@ -119,7 +119,7 @@ impl Trace {
         }
         let words: Vec<String> = pools.iter().map(u64::to_string).collect();
         let (policies, words) = (policies().join(","), words.join(","));
-        let grid = ["--policy", &policies, "--pool", &words, "--spill-size", SPILL];
+        let grid = ["--policy", policies.as_str(), "--pool", words.as_str(), "--spill-size", SPILL];
         let json = simulate(arguments, path, &grid)?;
         let recorded_seconds = json["recorded_seconds"].as_f64().unwrap_or(0.0);
         println!("{name}: {} runs", policies.split(',').count() * pools.len());

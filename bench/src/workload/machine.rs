@@ -19,7 +19,7 @@ use std::path::Path;
 use uswap::codec::lz4::{Lz4, OUTPUT_BYTES};
 use uswap::error::{StartError, StartResult};
 use uswap::limits::HUGE_BYTES;
-use uswap::trace::{Event, Header, Kind, Source as From, Stored, TraceError, Writer};
+use uswap::trace::{Event, Header, Kind, Source as Found, Stored, TraceError, Writer};
 use uswap::units::{PAGE_SIZE, Page as Bytes, SlotIndex};
 
 /// Slots of a cluster: 2 MiB.
@@ -190,7 +190,7 @@ impl Machine {
             }
             if let Some(slot) = self.pages[page].slot {
                 let huge = self.stored(page) == Stored::Huge;
-                self.tell(slot, Kind::Read(if huge { From::Huge } else { From::Pool }))?;
+                self.tell(slot, Kind::Read(if huge { Found::Huge } else { Found::Pool }))?;
                 if write {
                     self.free_slot(page)?;
                 }
@@ -226,12 +226,14 @@ impl Machine {
             }
             Step::Free(at) => region(at).try_for_each(|page| self.free(page))?,
             Step::Child { first, pages } => {
-                for page in (first..first + pages).map(|page| page % self.own) {
+                let own = self.own;
+                let part = (first..first + pages).map(|page| page % own);
+                for page in part.clone() {
                     self.timed(page, false, page_us)?;
-                    self.touch(self.own + page, true)?;
+                    self.touch(own + page, true)?;
                 }
-                for page in (first..first + pages).map(|page| page % self.own) {
-                    self.free(self.own + page)?;
+                for page in part {
+                    self.free(own + page)?;
                 }
             }
         }
