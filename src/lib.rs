@@ -6,10 +6,10 @@
 //! | level | modules | what they know |
 //! |---|---|---|
 //! | 6 | `cli` | words people type |
-//! | 5 | `daemon`, `experiment` | threads and life cycle, where requests meet the store; comparing runs |
-//! | 4 | `config`, `metrics`, `simulate` | settings and their rules; what monitoring sees; what would have been |
+//! | 5 | `daemon`, `experiment` | threads and life cycle; comparing runs |
+//! | 4 | `config`, `metrics`, `simulate` | settings; what monitoring sees; what would be |
 //! | 3 | `store` | the joined mechanism: one file per verb |
-//! | 2 | `ublk`, `codec`, `pool`, `spill`, `table`, `trace` | transport; codecs; slabs; segments; slots; what happened |
+//! | 2 | `ublk`, `codec`, `pool`, `spill`, `table`, `trace` | transport; codecs; slabs and so on |
 //! | 1 | `sys` | the kernel, and all the `unsafe` there is |
 //! | 0 | `units`, `limits`, `error`, `stats` | words and numbers everybody uses |
 //! | 0 | `chaos` | crash points and planted bugs, in tests only |

@@ -1,10 +1,11 @@
 //! The miss-ratio curve of LRU: for every size of the pool the share of reads that would go to the
 //! spill, from one pass over the replay.
 //!
-//! LRU is a stack algorithm (Mattson et al., "Evaluation techniques for storage hierarchies", 1970):
-//! a page is found in every pool that has room for what was touched since, and for itself. How much
-//! that is is a sum over the pages in the order of their last touch, kept in a binary indexed tree
-//! (Bennett and Kruskal, "LRU Stack Processing", 1975; P. M. Fenwick, 1994), here of bytes.
+//! LRU is a stack algorithm (Mattson et al., "Evaluation techniques for storage hierarchies",
+//! 1970): a page is found in every pool that has room for what was touched since, and for itself.
+//! How much that is is a sum over the pages in the order of their last touch, kept in a binary
+//! indexed tree (Bennett and Kruskal, "LRU Stack Processing", 1975; P. M. Fenwick, 1994), here of
+//! bytes.
 
 use super::bound::bytes_of;
 use super::outcome::share;

@@ -22,6 +22,7 @@ mod bound;
 mod census;
 mod compare;
 mod curve;
+mod deeds;
 mod estimate;
 mod grid;
 mod machine;

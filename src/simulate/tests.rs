@@ -128,7 +128,8 @@ proptest! {
         let out = simulate(&replay, settings.clone(), &setup);
         let sum = out.left.elsewhere + out.left.pool + out.left.spill;
         let acts = || replay.steps.iter().map(|step| step.act());
-        prop_assert_eq!(out.writes, acts().filter(|act| matches!(act, Act::Write { .. })).count() as u64);
+        let writes = acts().filter(|act| matches!(act, Act::Write { .. })).count();
+        prop_assert_eq!(out.writes, writes as u64);
         let mut there = vec![false; replay.slots];
         for step in &replay.steps {
             match step.act() {
@@ -215,7 +216,8 @@ proptest! {
         let curve = Curve::new(&replay, false);
         // In steps of the curve.
         let least = |distance: u64| (distance * page).next_multiple_of(64 << 10);
-        let missed = distances.iter().filter(|d| least(**d) > pool / (64 << 10) * (64 << 10)).count();
+        let whole = pool / (64 << 10) * (64 << 10);
+        let missed = distances.iter().filter(|d| least(**d) > whole).count();
         let expected = share(missed as u64, reads);
         prop_assert_eq!(curve.miss_ratio(pool), expected);
         let optimum = Bound::new(&replay).misses(pool, false);

@@ -7,6 +7,7 @@ use crate::limits::{POOL_BYTES_MAX, POOL_BYTES_MIN, SPILL_BYTES_MAX, SPILL_BYTES
 use crate::simulate::Setup;
 use clap::{Args, ValueEnum};
 use std::path::Path;
+use std::sync::Arc;
 use uswap_policy::Policy;
 
 /// MiB a second that the spill is written with where nobody says otherwise: what was measured on a
@@ -46,7 +47,7 @@ fn rate(text: &str) -> Result<f64, String> {
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Case {
-    pub policy: policy::PolicyChoice,
+    pub policy: Arc<policy::PolicyChoice>,
     pub dense: bool,
     pub setup: Setup,
 }
@@ -91,8 +92,10 @@ impl Lists {
         template: &Setup,
     ) -> StartResult<Vec<Case>> {
         let names = or_own(&self.policy, recording.policy.clone(), "policy")?;
-        let choices: Vec<_> =
-            names.iter().map(|name| policy::named(root, name)).collect::<StartResult<_>>()?;
+        let choices: Vec<_> = names
+            .iter()
+            .map(|name| policy::named(root, name).map(Arc::new))
+            .collect::<StartResult<_>>()?;
         let own = |bytes: Option<u64>| bytes.filter(|bytes| *bytes > 0);
         let pools = or_own(&self.pool, own(recording.pool_bytes), "pool")?;
         let spills = or_own(&self.spill_size, recording.spill_bytes, "spill-size")?;

@@ -50,7 +50,7 @@ pub struct Study {
 impl Row {
     pub fn new(case: Case, outcome: Outcome, optimum_miss_ratio: f64) -> Self {
         Self {
-            policy: case.policy.name,
+            policy: case.policy.name.clone(),
             pool_bytes: case.setup.pool_bytes,
             spill_bytes: case.setup.spill_bytes,
             spill_mib_per_second: case.setup.spill_mib_per_second,
