@@ -22,15 +22,15 @@ const MARK: &str = "TRACE ";
 /// Workloads that are modelled, how many accesses each makes, and what else it is told. As many as
 /// make a trace of some hundred KiB.
 const MODELS: [(&str, &str, &[&str]); 5] = [
-    ("zipf", "100000", &["--theta", "0.9"]),
-    ("scan", "70000", &[]),
-    ("phases", "100000", &["--phase-operations", "20000"]),
-    ("forks", "70000", &["--child-percent", "5"]),
-    ("collector", "100000", &["--work-operations", "512"]),
+    ("zipf", "160000", &["--theta", "0.9"]),
+    ("scan", "110000", &[]),
+    ("phases", "160000", &["--phase-operations", "32000"]),
+    ("forks", "110000", &["--child-percent", "5"]),
+    ("collector", "160000", &["--work-operations", "512"]),
 ];
-/// What all of them are told: a third of the memory fits, and an access takes 50 ms, so that two
-/// hours pass.
-const MODEL_FLAGS: [&str; 6] = ["--mib", "192", "--limit-mib", "64", "--per-second", "20"];
+/// What all of them are told: a third of the memory fits, and an access takes 50 ms, so that
+/// three hours pass.
+const MODEL_FLAGS: [&str; 6] = ["--mib", "320", "--limit-mib", "107", "--per-second", "20"];
 
 /// The disk with programs that `tests/vm/setup --programs` makes.
 pub fn programs() -> PathBuf {
