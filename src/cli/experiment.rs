@@ -29,7 +29,8 @@ const GUEST_BIN: &str = "/usr/bin";
 #[derive(Args, Debug)]
 #[command(after_help = "\
 README.md, \"Experiment\", shows a file and what it does. `cargo xtask experiment FILE` also builds
-and sets up what this needs. Results: report.md, report.svg, runs.json, a log of each run, and a trace of it if asked for.")]
+and sets up what this needs. Results: report.md, report.svg, runs.json, a log of each run,
+and a trace of it if asked for.")]
 pub struct ExperimentArgs {
     /// Description of the experiment (TOML)
     #[arg(value_name = "FILE")]

@@ -122,8 +122,8 @@ fn method(experiment: &Experiment, count: usize) -> String {
     format!(
         "\nRatios are to **{reference}**. p is the two-sided exact Mann-Whitney U test against it: \
          the probability that chance alone deals the runs so far apart. With {runs} runs each the \
-         smallest p there can be is {least}. * marks p below {NOTABLE_P}; of the {pairs} comparisons \
-         below, one in twenty would be marked if nothing differed at all.\n"
+         smallest p there can be is {least}. * marks p below {NOTABLE_P}; of the {pairs} \
+         comparisons below, one in twenty would be marked if nothing differed at all.\n"
     )
 }
 
@@ -176,7 +176,11 @@ mod tests {
             variant: variant.into(),
             repetition,
             workload: json!({"operations_per_second": value}),
-            after: json!({"kernel": "7.3", "version": "0.1.0", "counters": {"read_spill_pages": 0}}),
+            after: json!({
+                "kernel": "7.3",
+                "version": "0.1.0",
+                "counters": {"read_spill_pages": 0}
+            }),
             fullest: json!({}),
         };
         let mut all: Vec<Run> = (1..=4).map(|n| run("a", n, f64::from(n))).collect();

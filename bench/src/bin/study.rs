@@ -206,8 +206,8 @@ fn table(traces: &[Trace], policies: &[String]) -> String {
 
 fn details(trace: &Trace) -> String {
     let mut text = format!(
-        "\n### {}\n{:.0} s, at most {:.0} MiB of RAM when nothing leaves. Misses in percent of reads, \
-         then MiB written to the spill, by size of the pool:\n\n| policy |",
+        "\n### {}\n{:.0} s, at most {:.0} MiB of RAM when nothing leaves. Misses in percent of \
+         reads, then MiB written to the spill, by size of the pool:\n\n| policy |",
         trace.name,
         trace.recorded_seconds,
         trace.need as f64 / MIB
@@ -236,9 +236,9 @@ fn report(traces: &[Trace]) -> String {
     let victims: Vec<String> = VICTIMS.iter().map(|victim| format!("balanced/{victim}")).collect();
     let presets = PRESETS.map(str::to_owned);
     let mut text = format!(
-        "# Results\nMade by `cargo xtask study`; README.md says what they mean. Time that reads and \
-         waiting writes took, relative to the best of the table for the same trace and pool (1 is \
-         best), as a geometric mean over pools of {POOL_PERCENT:?} percent of what the trace \
+        "# Results\nMade by `cargo xtask study`; README.md says what they mean. Time that reads \
+         and waiting writes took, relative to the best of the table for the same trace and pool (1 \
+         is best), as a geometric mean over pools of {POOL_PERCENT:?} percent of what the trace \
          needs.\n\n## Victim policies, with the balanced preset\n"
     );
     text += &table(traces, &victims);

@@ -64,7 +64,8 @@ pub struct Common {
     #[arg(long, value_name = "FILE", requires = "limit_mib", requires = "operations")]
     pub trace: Option<PathBuf>,
     /// Accesses in a second, for --trace
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub per_second: u32,
     /// Only look at the flags
     #[arg(long)]
