@@ -6,7 +6,7 @@
 //! | level | modules | what they know |
 //! |---|---|---|
 //! | 6 | `cli` | words people type |
-//! | 5 | `daemon` | threads and life cycle; where requests meet the store |
+//! | 5 | `daemon`, `experiment` | threads and life cycle; comparing runs |
 //! | 4 | `config`, `metrics`, `simulate` | settings; what monitoring sees; what would be |
 //! | 3 | `store` | the joined mechanism: one file per verb |
 //! | 2 | `ublk`, `codec`, `pool`, `spill`, `table` | transport; codecs; slabs; segments; slots |
@@ -21,6 +21,7 @@ pub mod codec;
 pub mod config;
 pub mod daemon;
 pub mod error;
+pub mod experiment;
 pub mod limits;
 pub mod metrics;
 pub mod pool;

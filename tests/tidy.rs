@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 8] = [
     &["ublk", "codec", "pool", "script", "spill", "table", "trace"],
     &["store"],
     &["config", "metrics", "simulate"],
-    &["daemon"],
+    &["daemon", "experiment"],
     &["cli"],
     &["main"],
 ];

@@ -16,6 +16,7 @@ pub mod swap;
 pub mod synthetic;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod workload;
 pub mod zsmalloc;
 
 /// How a program ends: its exit code, after an error has been told in a line.

@@ -1,8 +1,9 @@
 //! What the measuring programs ask of the machine that safe code cannot: the instruction counter,
-//! and requests that are in flight at the same time.
+//! requests that are in flight at the same time, and child processes that share memory.
 
 use io_uring::types::Fixed;
 use io_uring::{IoUring, opcode, squeue};
+use rustix::process::{Pid, WaitOptions, waitpid};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -28,6 +29,35 @@ const _: () = assert!(size_of::<DirectPage>() == PAGE_SIZE);
 pub fn ticks() -> u64 {
     // SAFETY: RDTSC has no operands, and Linux lets every program execute it.
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Runs `child` in a forked process, which shares all memory until one of the two writes to it, and
+/// waits for its end: the code that `child` returned, or none if it was killed. Only for a process
+/// of one thread; others are refused.
+pub fn in_child(child: impl FnOnce() -> u8) -> io::Result<Option<u8>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("a process of several threads cannot go on after a fork"));
+    }
+    // SAFETY: there is one thread, so the child has no lock that nobody would ever open and may do
+    // what any program may.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let code = child();
+        // SAFETY: ends the process at once; nothing of ours has to be undone, and what the parent
+        // has not written yet is not written twice.
+        unsafe { libc::_exit(code.into()) }
+    }
+    let pid = Pid::from_raw(pid.max(0)).ok_or_else(io::Error::last_os_error)?;
+    loop {
+        match waitpid(Some(pid), WaitOptions::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+            Ok(ended) => {
+                let code = ended.and_then(|(_, status)| status.exit_status());
+                return Ok(code.and_then(|code| u8::try_from(code).ok()));
+            }
+        }
+    }
 }
 
 /// A ring for batches of requests on one file.

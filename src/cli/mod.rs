@@ -10,6 +10,7 @@ mod columns;
 mod doctor;
 mod down;
 mod estimate;
+mod experiment;
 mod flags;
 mod generate;
 mod list;
@@ -72,6 +73,8 @@ enum Command {
     Trace(trace::Trace),
     /// Sample memory that is in use and say what uswap would save on it, per codec
     Estimate(estimate::EstimateArgs),
+    /// Compare ways to run uswap in guests, as a file describes it
+    Experiment(experiment::ExperimentArgs),
     /// Replay a recording against other policies and sizes, and say what would have happened
     Simulate(Box<simulate::Simulate>),
     /// Say what this machine lacks for swap on ublk and how to fix it
@@ -139,6 +142,7 @@ fn dispatch(command: Command) -> StartResult<ExitCode> {
         Command::Top(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Trace(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Estimate(args) => args.execute().map(|()| ExitCode::SUCCESS),
+        Command::Experiment(args) => args.execute().map(|()| ExitCode::SUCCESS),
         Command::Simulate(args) => args.execute(),
         Command::Doctor(args) => args.execute(),
         Command::Metrics(args) => args.execute().map(|()| ExitCode::SUCCESS),

@@ -212,21 +212,35 @@ fn read(root: &Path, path: &Path, needed: bool) -> StartResult<Keys> {
 
 /// The words of `text`; `path` is for messages only.
 pub fn parse(path: &Path, text: &str) -> StartResult<Keys> {
-    toml::from_str(text).map_err(|e| {
-        let start = e.span().map_or(0, |span| span.start.min(text.len()));
-        let line = text.as_bytes()[..start].iter().filter(|&&b| b == b'\n').count() + 1;
-        let message = e.message().trim().replace('\n', ", ");
-        let (what, remedy) = word(&message);
-        StartError::usage(format!("{}:{line}: {what}", path.display()), remedy)
-    })
+    let remedy = "correct this line; `uswap run --help` explains every key";
+    toml::from_str(text).map_err(|e| refused(path, text, &e, Keys::WORDS, remedy))
+}
+
+/// The line, from 1 on, of byte `at` of `text`.
+pub(super) fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes()[..at.min(text.len())].iter().filter(|&&b| b == b'\n').count() + 1
+}
+
+/// A parser's error about `text` of `path`, whose keys are `known`, as a line for a person.
+pub(super) fn refused(
+    path: &Path,
+    text: &str,
+    error: &toml::de::Error,
+    known: &[&'static str],
+    remedy: &str,
+) -> StartError {
+    let line = line_of(text, error.span().map_or(0, |span| span.start));
+    let message = error.message().trim().replace('\n', ", ");
+    let (what, remedy) = word(&message, known, remedy);
+    StartError::usage(format!("{}:{line}: {what}", path.display()), remedy)
 }
 
 /// A parser's message as what is wrong and what to do.
-fn word(message: &str) -> (String, String) {
+fn word(message: &str, known: &[&'static str], otherwise: &str) -> (String, String) {
     let quoted = |prefix: &str| message.strip_prefix(prefix)?.split('`').next();
     if let Some(key) = quoted("unknown field `") {
-        let known = format!("known keys are {}", Keys::WORDS.join(", "));
-        let remedy = nearest(key).map_or(known, |near| format!("did you mean \"{near}\"?"));
+        let all = format!("known keys are {}", known.join(", "));
+        let remedy = nearest_of(key, known).map_or(all, |near| format!("did you mean \"{near}\"?"));
         return (format!("unknown key \"{key}\""), remedy);
     }
     if let Some((what, remedy)) = message.split_once("; ") {
@@ -236,14 +250,19 @@ fn word(message: &str) -> (String, String) {
     for number in ["u16", "u32", "i16"] {
         what = what.replace(&format!("expected {number}"), "expected a whole number in range");
     }
-    (what, "correct this line; `uswap run --help` explains every key".into())
+    (what, otherwise.into())
 }
 
 /// The known key that `key` was probably meant to be: at most two letters away, and not a different
 /// word.
 pub fn nearest(key: &str) -> Option<&'static str> {
+    nearest_of(key, Keys::WORDS)
+}
+
+/// The same among other words.
+pub(super) fn nearest_of(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let key = key.replace('_', "-").to_ascii_lowercase();
-    let scored = Keys::WORDS.iter().map(|&word| (distance(&key, word), word));
+    let scored = known.iter().map(|&word| (distance(&key, word), word));
     let (steps, word) = scored.min_by_key(|&(steps, _)| steps)?;
     (steps <= 2 && steps < word.len() / 2 + 1).then_some(word)
 }

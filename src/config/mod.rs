@@ -6,6 +6,7 @@
 
 pub mod amount;
 pub mod check;
+pub mod experiment;
 pub mod load;
 pub mod metrics;
 pub mod policy;

@@ -25,6 +25,7 @@ fn help_and_version_are_success() {
         "doctor",
         "metrics",
         "check-config",
+        "experiment",
         "generate",
     ];
     for command in commands {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Programs of this workspace that scenarios may name in `# requires:`.
-const OWN_PROGRAMS: [&str; 6] = ["uswap", "hog", "killer", "capture", "swapbench", "opcount"];
+const OWN_PROGRAMS: [&str; 7] =
+    ["uswap", "hog", "killer", "capture", "swapbench", "opcount", "workload"];
 /// `boot` ends with it where something is missing on this machine (see its head).
 const CANNOT_RUN: i32 = 77;
 
@@ -49,8 +50,10 @@ fn skip_reason(output: &str) -> &str {
 impl Job {
     /// The scenario `name` for `kernel`.
     pub fn find(name: &str, kernel: &str) -> Result<Self, String> {
-        if name == "systemd" {
-            return Ok(Self::systemd(kernel));
+        match name {
+            "systemd" => return Ok(Self::systemd(kernel)),
+            "experiment" => return Ok(Self::experiment()),
+            _ => {}
         }
         let script = root().join(format!("tests/vm/scenarios/{name}.sh"));
         Self::read(name, kernel, script).map_err(|_| {
@@ -75,6 +78,12 @@ impl Job {
         Self { name: "systemd".into(), kernel: kernel.into(), script, text: String::new() }
     }
 
+    /// A short experiment, from its file to its report.
+    pub fn experiment() -> Self {
+        let script = crate::experiment::program();
+        Self { name: "experiment".into(), kernel: "new".into(), script, text: String::new() }
+    }
+
     /// Whether it installs the Debian package.
     pub fn wants_package(&self) -> bool {
         self.name == "systemd"
@@ -89,6 +98,7 @@ impl Job {
     /// Every scenario on every kernel it names, the longest first, and the package under systemd.
     pub fn all() -> Result<Vec<Self>, String> {
         let mut jobs = vec![Self::selftest(), Self::systemd("6.12"), Self::systemd("new")];
+        jobs.push(Self::experiment());
         for name in names()? {
             let any = Self::find(&name, "")?;
             let kernels = header(&any.text, "kernels").split_whitespace();
@@ -114,7 +124,7 @@ impl Job {
 
     /// Whether it needs captured pages.
     pub fn wants_pages(&self) -> bool {
-        header(&self.text, "disk") == "pages"
+        header(&self.text, "disk") == "pages" || self.name == "experiment"
     }
 
     /// The boot command.
@@ -126,6 +136,14 @@ impl Job {
     pub fn command_with(&self, options: &[&str], arguments: &[String]) -> Command {
         if self.name == "selftest" {
             return Command::new(&self.script);
+        }
+        if self.name == "experiment" {
+            let mut command = Command::new(&self.script);
+            command.arg("experiment").arg(root().join("bench/experiments/short.toml"));
+            command.arg("--harness").arg(root().join("tests/vm"));
+            command.arg("--pages").arg(crate::pages::path());
+            command.arg("--out").arg(target().join("vm/experiment"));
+            return command;
         }
         if self.wants_package() {
             let mut command = Command::new(&self.script);
@@ -142,6 +160,9 @@ impl Job {
         if self.wants_pages() {
             command.arg("-d").arg(crate::pages::path());
         }
+        if header(&self.text, "disk") == "programs" {
+            command.arg("-d").arg(crate::traces::programs());
+        }
         command.arg(&self.script).args(arguments);
         command
     }
@@ -153,8 +174,13 @@ impl Job {
 
     /// Runs it with all output in its log, which is returned. The boot has its own time limit.
     pub fn run(&self) -> (End, String) {
+        self.run_with(&[], &[])
+    }
+
+    /// The same with more options for `boot` and with arguments for the scenario.
+    pub fn run_with(&self, options: &[&str], arguments: &[String]) -> (End, String) {
         let log = self.log();
-        let status = run_into(&log, &mut self.command());
+        let status = run_into(&log, &mut self.command_with(options, arguments));
         let output = fs::read(&log).unwrap_or_default();
         let output = String::from_utf8_lossy(&output).into_owned();
         let end = match status {
@@ -163,7 +189,8 @@ impl Job {
                 End::Skipped(skip_reason(&output).into())
             }
             Ok(status) => {
-                let tells = |l: &&str| l.starts_with("FAIL: ") || l.starts_with("VM FAIL ");
+                let marks = ["FAIL: ", "VM FAIL ", "uswap: "];
+                let tells = |l: &&str| marks.iter().any(|mark| l.starts_with(mark));
                 let why = output.lines().rev().find(tells);
                 End::Failed(why.map_or_else(|| status.to_string(), str::to_owned))
             }

@@ -9,12 +9,15 @@ mod coverage;
 mod deb;
 mod demo;
 mod deny;
+mod experiment;
 mod fuzz;
 mod job;
 mod measure;
 mod pages;
 mod profile;
 mod steps;
+mod study;
+mod traces;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -128,9 +131,13 @@ fn main() -> ExitCode {
         ["deny"] => deny::task(false),
         ["deny", "--offline"] => deny::task(true),
         ["fuzz", words @ ..] => fuzz::task(words),
+        ["experiment", ..] => experiment::task(&arguments[1..]),
+        ["study"] => study::task(),
+        ["traces", ..] => traces::task(&arguments[1..]),
         ["setup", ..] => setup(&arguments[1..]),
         _ => {
-            eprint!("{USAGE}{}{}{}{}", fuzz::USAGE, coverage::USAGE, deny::USAGE, bench::USAGE);
+            eprint!("{USAGE}{}{}{}", experiment::USAGE, traces::USAGE, study::USAGE);
+            eprint!("{}{}{}{}", fuzz::USAGE, coverage::USAGE, deny::USAGE, bench::USAGE);
             return ExitCode::from(2);
         }
     };
