@@ -233,7 +233,8 @@ fn details(trace: &Trace) -> String {
         let _ = write!(text, " {:.2} |", run.optimum * 100.0);
     }
     let name = &trace.name;
-    text + &format!("\n\n![{name}: victims](plots/{name}-victims.svg)\n")
+    let _ = writeln!(text, "\n\n![{name}: victims](plots/{name}-victims.svg)");
+    text
 }
 
 fn report(traces: &[Trace]) -> String {
