@@ -84,6 +84,8 @@ pub struct Finder {
     /// Remembers where `found` is from one call to the next, and is used for nothing else.
     context: Context,
     found: Box<[ZSTD_Sequence]>,
+    /// Longest input.
+    bytes: usize,
 }
 
 /// What an input repeats of itself and of the dictionary.
@@ -100,7 +102,7 @@ impl Finder {
         // SAFETY: a question about a number.
         let most = unsafe { ZSTD_sequenceBound(bytes) };
         let none = ZSTD_Sequence { offset: 0, litLength: 0, matchLength: 0, rep: 0 };
-        Self { context: Context::new(parameters), found: vec![none; most].into() }
+        Self { context: Context::new(parameters), found: vec![none; most].into(), bytes }
     }
 
     /// Looks for matches in these bytes too from now on; in none besides the input if there are
@@ -112,6 +114,9 @@ impl Finder {
     /// The matches of `input`. `None` without memory and for what is longer than it was made for.
     /// Allocates a little more than the input, and gives it back.
     pub fn find<'a>(&'a mut self, input: &'a [u8]) -> Option<Matches<'a>> {
+        if input.len() > self.bytes {
+            return None;
+        }
         let (context, bytes) = (self.context.0.as_ptr(), input.as_ptr().cast());
         let (found, most) = (self.found.as_mut_ptr(), self.found.len());
         // SAFETY: the context is alive. The library reads the input, and writes no more matches
