@@ -48,8 +48,6 @@ bugs! {
     DictionaryUnwritten,
     /// A rebuild does not say whose the huge pages are.
     OwnerForgotten,
-    /// What was adopted of a slot is not taken back when the slot holds something else.
-    SeenKept,
     /// A rebuild leaves locks as they are.
     LockLeft,
     /// The size class of a slab is not written down.

@@ -30,12 +30,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Time between two looks at what the server's state has grown by, and how many times as long as
-/// the last look took: with a table of many GiB the standby does little else but wait all the same.
+/// Longest time between two looks at what the server's state has grown by.
 const KEEP_UP: Duration = Duration::from_secs(1);
-const KEEP_UP_TIMES: u32 = 50;
 /// Time between two questions whether the driver is done with the dead server.
 const DRIVER_POLL: Duration = Duration::from_micros(500);
 const HALF_WAY: &str = "taking over stopped half way:";
@@ -151,9 +149,8 @@ impl Heir<'_> {
             let server = self.seat.page.server();
             match Process::open(self.seat.page.holder(server)) {
                 Ok(Some(process)) => {
-                    self.remember(&process);
                     self.seat.page.set_stage(self.seat.ticket, Stage::Warm);
-                    if self.watch(&process, context, signals) == Some(Told::End) {
+                    if self.watch(&process, signals) == Some(Told::End) {
                         return None;
                     }
                 }
@@ -179,15 +176,10 @@ impl Heir<'_> {
     }
 
     /// Waits until the server has ended or a signal says something, and keeps up with it meanwhile.
-    fn watch(
-        &mut self,
-        server: &Process,
-        context: &Context<'_>,
-        signals: &mut Signals,
-    ) -> Option<Told> {
-        let mut pause = Duration::ZERO;
+    fn watch(&mut self, server: &Process, signals: &mut Signals) -> Option<Told> {
         loop {
-            let Ok([told, ended]) = wait_readable([signals.as_fd(), server.as_fd()], pause) else {
+            let Ok([told, ended]) = wait_readable([signals.as_fd(), server.as_fd()], KEEP_UP)
+            else {
                 thread::sleep(WATCH_PAUSE);
                 continue;
             };
@@ -197,21 +189,9 @@ impl Heir<'_> {
             if told && let Ok(Some(Told::End)) = signals.take() {
                 return Some(Told::End);
             }
-            let begin = Instant::now();
             // What could not be brought in now is brought in the next time, or faults when it is
             // needed.
             let _ = self.keep_up();
-            if let Inherited::Pages(standby) = &mut self.inherited {
-                standby.look_ahead(context.stats.queue(QueueId(0)));
-            }
-            pause = KEEP_UP.max(begin.elapsed() * KEEP_UP_TIMES);
-        }
-    }
-
-    /// Takes the memory that looking ahead needs, unless that would keep it from serving.
-    fn remember(&mut self, server: &Process) {
-        if let Inherited::Pages(standby) = &mut self.inherited {
-            while standby.remember() && !server.has_ended() {}
         }
     }
 

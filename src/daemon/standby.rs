@@ -111,18 +111,6 @@ impl Standby {
         self.recovery.as_mut().map_or(Ok(0), Recovery::keep_up)
     }
 
-    /// Takes memory to look ahead at some more slots; whether there are more. For the time in which
-    /// a server lives: blocks while the kernel finds it.
-    pub fn remember(&mut self) -> bool {
-        self.recovery.as_mut().is_some_and(Recovery::remember)
-    }
-
-    /// Does as much of the rebuild as can be done while the server lives. `stats`: those that
-    /// [`Standby::take_over`] gets. Does not allocate or block.
-    pub fn look_ahead(&mut self, stats: &QueueStats) {
-        self.recovery.iter_mut().for_each(|recovery| recovery.look_ahead(stats));
-    }
-
     /// Rebuilds everything from the slot table, once the old server is dead: nothing else may have
     /// the state mapped and run. `stats` gets the numbers of what is stored (any one thread's set).
     /// The result owns the mount.

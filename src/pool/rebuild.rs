@@ -3,9 +3,6 @@
 //! In three steps, none of which allocates or believes what cannot be: [`Pool::adopt`] for every
 //! entry of the slot table that names an object, [`Pool::disown`] for those that turn out to be
 //! wrong after all, [`Pool::finish`] when all are through. What no entry names is free then.
-//!
-//! The first step can begin while the other process still serves: what it changes afterwards is
-//! taken back ([`Pool::take_back`]) before anything else is adopted for good.
 
 use super::class::Class;
 use super::slab_map::{PER_WORD, SlabMap, SlabNote};
@@ -68,8 +65,7 @@ impl Pool {
             Class::HUGE => len == PAGE_SIZE,
             class => len < PAGE_SIZE && len + OBJECT_HEADER_BYTES <= class.bytes(),
         };
-        // What is in it of another class is not taken back yet.
-        if !exact || !fits || !slabs.may_hold(slab, class) {
+        if !exact || !fits {
             return Err(Refused::NoObject);
         }
         if class != Class::HUGE && header != Some(slot) {
@@ -84,25 +80,6 @@ impl Pool {
         }
         slabs.recount(slab, class, 1);
         Ok(())
-    }
-
-    /// Undoes [`Pool::adopt`] of the object at `at`: its slot's entry has changed since.
-    pub fn take_back(&mut self, at: Location) {
-        let Self { bits, slabs, .. } = self;
-        let slabs = slabs.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some((slab, index, class)) = slabs.find(at) {
-            bits[slab].give(index);
-            slabs.recount(slab, class, -1);
-            if slabs.find(at).is_none() {
-                // The last one: the next class may use the words otherwise.
-                bits[slab].clear();
-            }
-        }
-    }
-
-    /// Whether everything that was adopted is in slabs of the class that is written down for them.
-    pub fn agrees(&mut self) -> bool {
-        self.slabs.get_mut().unwrap_or_else(PoisonError::into_inner).agree()
     }
 
     /// Takes a huge page that was adopted away from its slot; nobody gets it before

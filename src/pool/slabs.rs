@@ -326,20 +326,6 @@ impl Slabs {
         self.link(slab, class, usize::from(used) * GROUPS / class.objects());
     }
 
-    /// During a rebuild: whether every slab with objects is of the class that is written down.
-    pub(super) fn agree(&self) -> bool {
-        let classes = self.slabs.iter().map(|slab| slab.class).enumerate();
-        classes
-            .filter_map(|(slab, class)| Some((slab, class?)))
-            .all(|(slab, class)| self.map.get(slab) == SlabNote::Of(class))
-    }
-
-    /// During a rebuild: whether objects of this class may be in the slab, by what is in it so far.
-    #[inline]
-    pub(super) fn may_hold(&self, slab: usize, class: Class) -> bool {
-        self.slabs[slab].class.is_none_or(|there| there == class)
-    }
-
     /// During a rebuild: the slab has `change` objects more, or fewer, of this class.
     #[inline]
     pub(super) fn recount(&mut self, slab: usize, class: Class, change: i8) {

@@ -104,23 +104,16 @@ impl Dictionaries {
         place.as_ref().map_or(0, |installed| installed.dictionary.memory_bytes() as u64)
     }
 
-    /// Makes the latest dictionary that there is the one of new objects. Counts stay as they are.
+    /// Makes the latest dictionary that there is the one of new objects, and counts from nothing.
     pub(super) fn restart(&mut self) {
         let mut latest = 0;
         for (index, version) in self.versions.iter_mut().enumerate() {
+            *version.objects.get_mut() = 0;
             let place = version.installed.get_mut().unwrap_or_else(PoisonError::into_inner);
             let id = place.as_ref().map_or(0, |installed| installed.id);
             latest = latest.max(if id > 0 { id << 2 | (index as u64 + 1) } else { 0 });
         }
         *self.current.get_mut() = latest;
-    }
-
-    /// Whether there is a dictionary for every version that objects are counted with.
-    pub(super) fn are_there(&self) -> bool {
-        let counts = self.objects().into_iter().zip(1..);
-        counts.into_iter().all(|(objects, number)| {
-            objects == 0 || self.pin(DictionaryVersion::new(number)).is_some()
-        })
     }
 
     fn with_all<T>(&self, look: impl Fn(&Installed) -> T) -> impl Iterator<Item = T> {

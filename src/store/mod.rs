@@ -16,7 +16,6 @@
 //!
 //! A dictionary is pinned under a slot's lock: the one exception, argued in `dictionaries`.
 
-mod ahead;
 mod check;
 mod compact;
 mod dictionaries;

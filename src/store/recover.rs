@@ -1,5 +1,4 @@
-//! Recover: a store from what a dead process left, by one pass over the slot table, most of which a
-//! successor that waits has done before (`ahead`).
+//! Recover: a store from what a dead process left, by one pass over the slot table.
 //!
 //! Every entry is looked at with everything that is known about what it names; what cannot be is
 //! poisoned: the page is lost, reads as an I/O error, and whatever the entry seemed to name belongs
@@ -11,7 +10,6 @@
 //! word, in the place of a huge page that nobody else names, in the bytes of an object that still
 //! decompress. In the spill everything is found, when it is read.
 
-use super::ahead::{Seen, batches};
 use super::dictionaries::VERSIONS;
 use super::{Store, count_slot};
 use crate::chaos::{Bug, planted};
@@ -52,7 +50,7 @@ pub struct Rebuilt {
 
 /// Slots that are looked at before any is judged, so that the memory they lead to comes at the same
 /// time: with objects all over the arena it takes half as long (bench/NOTES.md, "Rebuild").
-pub(super) const BATCH: usize = 16;
+const BATCH: usize = 16;
 
 /// A slot that is not empty.
 #[derive(Clone, Copy, Debug)]
@@ -68,28 +66,21 @@ struct Found {
 /// A store that is still another process's, and what it takes to rebuild it.
 #[derive(Debug)]
 pub struct Recovery {
-    pub(super) store: Store,
+    store: Store,
     follower: Follower,
-    /// What was adopted while the other process served.
-    pub(super) seen: Seen,
-    /// Batches of slots in which something else is now: a bit each.
-    changed: Box<[u64]>,
     /// Staged pages that two slots name: a bit each.
     disputed: Box<[u64]>,
-    pub(super) rebuilt: Rebuilt,
+    rebuilt: Rebuilt,
 }
 
 impl Store {
     /// Prepares for the rebuild of a store that was made by [`Store::attach`], and given its
-    /// buffers and spill. Allocates everything that takes but the memory to look ahead
-    /// ([`Recovery::remember`]).
+    /// buffers and spill. Allocates everything that takes.
     pub fn recovery(self) -> Recovery {
         let follower = Follower::new(&self.pool);
         let pages = self.buffers.as_ref().map_or(0, |buffers| buffers.len() / PAGE_SIZE);
         let disputed = vec![0; pages.div_ceil(64)].into();
-        let changed = vec![0; self.slots().div_ceil(BATCH).div_ceil(64)].into();
-        let (seen, rebuilt) = (Seen::with_room(self.slots()), Rebuilt::default());
-        Recovery { store: self, follower, seen, changed, disputed, rebuilt }
+        Recovery { store: self, follower, disputed, rebuilt: Rebuilt::default() }
     }
 }
 
@@ -122,16 +113,13 @@ impl Recovery {
         let begin = Instant::now();
         self.load_dictionaries();
         self.store.dictionaries.restart();
-        self.forget_what_changed(stats);
-        let mut found = [const { None }; BATCH];
-        for (number, batch) in batches(self.store.slots()).enumerate() {
-            if self.changed[number / 64] >> (number % 64) & 1 == 0 {
-                continue;
-            }
-            for (index, found) in batch.zip(&mut found) {
+        let slots = self.store.slots();
+        let mut batch = [const { None }; BATCH];
+        for first in (0..slots).step_by(BATCH) {
+            for (index, found) in (first..slots).zip(&mut batch) {
                 *found = self.look(SlotIndex(index as u32));
             }
-            for found in found.iter_mut().filter_map(Option::take) {
+            for found in batch.iter_mut().filter_map(Option::take) {
                 self.judge(found, staged, stats);
             }
         }
@@ -139,38 +127,15 @@ impl Recovery {
         self.finish(begin)
     }
 
-    /// Takes back what was adopted of slots that hold something else now, before any of them is
-    /// adopted anew: one may name what another one named.
-    fn forget_what_changed(&mut self, stats: &QueueStats) {
-        let all = !self.is_as_seen();
-        for (number, batch) in batches(self.store.slots()).enumerate() {
-            if !all && !self.differs(&batch) {
-                continue;
-            }
-            self.changed[number / 64] |= 1 << (number % 64);
-            for slot in batch.map(|slot| SlotIndex(slot as u32)) {
-                if all || self.store.table.peek_exactly(slot) != self.seen.entry(slot) {
-                    self.forget(slot, stats);
-                }
-            }
-        }
-    }
-
     /// What is in a slot, and in front of its object.
     #[inline]
     fn look(&mut self, slot: SlotIndex) -> Option<Found> {
         let (entry, touch, locked) = self.store.table.found(slot)?;
-        let header = self.header(entry);
-        Some(Found { slot, entry, touch, locked, header })
-    }
-
-    /// Whose an entry's object says it is.
-    #[inline]
-    pub(super) fn header(&mut self, entry: Entry) -> Option<SlotIndex> {
-        match entry {
+        let header = match entry {
             Entry::Lz4 { at, .. } | Entry::Zstd { at, .. } => self.store.pool.header(at),
             _ => None,
-        }
+        };
+        Some(Found { slot, entry, touch, locked, header })
     }
 
     #[inline]
@@ -181,17 +146,11 @@ impl Recovery {
         stats: &QueueStats,
     ) {
         let Found { slot, entry, touch, locked, header } = found;
+        self.rebuilt.slots += 1;
         self.rebuilt.unlocked += u64::from(locked);
-        let adopted = if self.seen.entry(slot) != Entry::Empty {
-            // And is what it was.
-            Ok(())
-        } else {
-            self.rebuilt.slots += 1;
-            let adopted = self.adopt(slot, entry, header, staged);
-            adopted.inspect(|()| count_slot(entry, stats, Counter::add))
-        };
-        match adopted {
+        match self.adopt(slot, entry, header, staged) {
             Ok(()) => {
+                count_slot(entry, stats, Counter::add);
                 if locked && !planted(Bug::LockLeft) {
                     self.store.table.adopt(slot, entry, touch);
                 }
@@ -206,7 +165,7 @@ impl Recovery {
 
     /// Takes what a slot's entry names for it.
     #[inline]
-    pub(super) fn adopt(
+    fn adopt(
         &mut self,
         slot: SlotIndex,
         entry: Entry,

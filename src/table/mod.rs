@@ -54,13 +54,6 @@ impl SlotTable {
         Entry::unpack(self.words[slot.index()].acquire())
     }
 
-    /// The entry now, as for [`SlotTable::peek`]; [`Entry::Unknown`] if nobody can have published
-    /// it.
-    #[inline]
-    pub fn peek_exactly(&self, slot: SlotIndex) -> Entry {
-        Entry::unpack_exactly(self.words[slot.index()].acquire())
-    }
-
     /// Entry and touch now, without the lock, as for [`SlotTable::peek`].
     #[inline]
     pub fn glance(&self, slot: SlotIndex) -> (Entry, Touch) {
@@ -84,19 +77,6 @@ impl SlotTable {
             0 => None,
             raw => Some((Entry::unpack_exactly(raw), touch::unpack(raw), raw & entry::LOCK != 0)),
         }
-    }
-
-    /// Whether one of the slots from `first` on is locked, or holds another entry than was `seen`:
-    /// words of [`Entry::pack`], where 0 makes any entry another one. Panics outside the table.
-    #[inline]
-    pub fn differs(&self, first: SlotIndex, seen: &[u64]) -> bool {
-        let words = &self.words[first.index()..][..seen.len()];
-        let differences = words.iter().zip(seen).map(|(word, &seen)| {
-            // An entry that was seen may have been touched since; empty slots have no touch.
-            let matters = if seen == 0 { u64::MAX } else { !touch::TOUCH_MASK };
-            (word.acquire() ^ seen) & matters
-        });
-        differences.fold(0, |all, difference| all | difference) != 0
     }
 
     /// Makes this the slot's entry, unlocked. For whoever adopts the table, while nobody else uses

@@ -64,10 +64,9 @@ fn damage(files: &Files, (place, index, harm): Damage) -> (Place, usize) {
 /// What is left of a run.
 pub type Harmed = (Option<Server>, u64, Model, Vec<usize>, Rc<RefCell<Medium>>);
 
-/// Runs a script without crashes, damages what it leaves, and lets another server take over, which
-/// may have looked `ahead` before. Returns what is known about the slots, which words of the table
-/// were damaged, and the disk.
-pub fn harmed(seed: u64, harms: &[Damage], ahead: bool) -> Harmed {
+/// Runs a script without crashes, damages what it leaves, and lets another server take over.
+/// Returns what is known about the slots, which words of the table were damaged, and the disk.
+pub fn harmed(seed: u64, harms: &[Damage]) -> Harmed {
     chaos::recovered();
     let mut script = Script::new(seed);
     script.faults = Faults::default();
@@ -75,13 +74,9 @@ pub fn harmed(seed: u64, harms: &[Damage], ahead: bool) -> Harmed {
     let quiet = |step: &&Step| !matches!(step, Step::Crash { .. } | Step::CrashAgain { .. });
     script.steps.iter().filter(quiet).for_each(|step| machine.apply(*step));
     let (files, medium, model) = machine.kill();
-    let mut waiting = files.attach();
-    if ahead {
-        waiting.keep_up();
-    }
     let places: Vec<_> = harms.iter().map(|harm| damage(&files, *harm)).collect();
     let table = |(place, at)| matches!(place, Place::Table).then_some(at);
-    let (server, rebuilt) = waiting.take_over(&medium, any_stream());
+    let (server, rebuilt) = files.attach().take_over(&medium, any_stream());
     let slots = places.into_iter().filter_map(table).collect();
     (server, rebuilt.poisoned, model, slots, medium)
 }

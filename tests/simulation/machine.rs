@@ -113,7 +113,7 @@ impl Machine {
             Step::Attach => self.waiting = Some(self.files.attach()),
             Step::KeepUp => {
                 if let Some(waiting) = &mut self.waiting {
-                    waiting.keep_up();
+                    waiting.recovery.keep_up().expect("memory");
                 }
             }
             Step::Check => self.check(),

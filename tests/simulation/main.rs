@@ -8,7 +8,7 @@
 //! after a crash; a disk that delays, reorders, fails, tears, forgets and lies, and may carry a
 //! dead
 //! server's writes out long after; several servers in a row, each made from a standby that may have
-//! attached long ago and looked ahead, some of which die while they take over. What is not: several threads at once
+//! attached long ago, some of which die while they take over. What is not: several threads at once
 //! (tests/model.rs, loom in src/table/slot.rs) and the policy's choices.
 //!
 //! Found by it so far: the age of a segment to clean was computed from a number that no writer had

@@ -112,7 +112,7 @@ impl Files {
             store = spill.into_iter().fold(store, Store::with_spill);
         }
         let staging = Staging::new(Arc::clone(&area), CHUNK_PAGES.into(), 0);
-        Waiting { recovery: store.recovery(), staging, area, stats: QueueStats::default() }
+        Waiting { recovery: store.recovery(), staging, area }
     }
 
     /// Bytes of arena that the kernel has given.
@@ -124,28 +124,20 @@ impl Files {
 /// A successor that waits.
 #[derive(Debug)]
 pub struct Waiting {
-    recovery: Recovery,
+    pub recovery: Recovery,
     staging: Staging,
     area: Arc<BufferArea>,
-    stats: QueueStats,
 }
 
 impl Waiting {
-    /// It follows the server, and looks ahead.
-    pub fn keep_up(&mut self) {
-        self.recovery.keep_up().expect("memory");
-        while self.recovery.remember() {}
-        self.recovery.look_ahead(&self.stats);
-    }
-
     /// It serves; no server if there is not a buffer for each tag.
     pub fn take_over(
         self,
         medium: &Rc<RefCell<Medium>>,
         stream: Stream,
     ) -> (Option<Server>, Rebuilt) {
-        let since = Instant::now();
-        let Self { recovery, staging, area, stats } = self;
+        let (stats, since) = (QueueStats::default(), Instant::now());
+        let Self { recovery, staging, area } = self;
         let mut adopt = |slot, page: IoBuf| staging.adopt(slot, page, since);
         let (store, rebuilt) = recovery.take_over(&mut adopt, &stats);
         (Server::new(store, staging, area, medium, stream, stats), rebuilt)

@@ -2,9 +2,8 @@
 //!
 //! A store in shmem is filled until its objects take so many GiB, with pages in slots that follow
 //! each other or are spread over the table; then it is dropped. Each round attaches to the same
-//! memory, follows it as a standby does, and takes it over; that last step is timed, with and
-//! without having looked ahead, when nothing has changed since. The median counts. Some slots are
-//! read and compared after each.
+//! memory, follows it as a standby does, and takes it over; that last step is timed. The median
+//! counts. Some slots are read and compared after each.
 
 use clap::Parser;
 use std::fs::File;
@@ -83,14 +82,10 @@ fn fill(files: &Files, pages: usize, spread: bool) {
     }
 }
 
-fn rebuild(files: &Files, pages: usize, spread: bool, ahead: bool) -> Rebuilt {
-    let (stats, mut stream) = (QueueStats::default(), Stream::new());
+fn rebuild(files: &Files, pages: usize, spread: bool) -> Rebuilt {
     let mut recovery = Store::attach(files.memory(), StoreCodec::Lz4).recovery();
     recovery.keep_up().expect("memory");
-    if ahead {
-        while recovery.remember() {}
-        recovery.look_ahead(&stats);
-    }
+    let (stats, mut stream) = (QueueStats::default(), Stream::new());
     let (store, rebuilt) = recovery.take_over(&mut |_, _| {}, &stats);
     for i in (0..pages).step_by(pages / 100) {
         let mut found = [0; PAGE_SIZE];
@@ -109,23 +104,20 @@ fn run() -> StartResult<()> {
         let slots = (pages * args.slots).next_power_of_two();
         let files = Files::new(slots, (args.mib << 20) + (64 << 20));
         fill(&files, pages, spread);
-        for ahead in [false, true] {
-            let rounds: Vec<Rebuilt> =
-                (0..args.rounds).map(|_| rebuild(&files, pages, spread, ahead)).collect();
-            let times = rounds.iter().map(|r| r.took.as_secs_f64() * 1e3);
-            let (took, last) = (median(times).expect("rounds"), rounds[rounds.len() - 1]);
-            println!(
-                "{:10} {:9} {} objects, {} MiB, {slots} slots: {took:.1} ms, {:.1} ms per GiB, \
-                 {:.0} ns an object; {} poisoned",
-                if spread { "spread" } else { "in a row" },
-                if ahead { "ahead" } else { "at once" },
-                last.objects,
-                last.object_bytes >> 20,
-                took * f64::from(1u32 << 30) / last.object_bytes as f64,
-                took * 1e6 / last.objects as f64,
-                last.poisoned,
-            );
-        }
+        let rounds: Vec<Rebuilt> =
+            (0..args.rounds).map(|_| rebuild(&files, pages, spread)).collect();
+        let times = rounds.iter().map(|r| r.took.as_secs_f64() * 1e3);
+        let (took, last) = (median(times).expect("rounds"), rounds[rounds.len() - 1]);
+        println!(
+            "{:10} {} objects, {} MiB, {slots} slots: {took:.1} ms, {:.1} ms per GiB, {:.0} ns an \
+             object; {} poisoned",
+            if spread { "spread" } else { "in a row" },
+            last.objects,
+            last.object_bytes >> 20,
+            took * f64::from(1u32 << 30) / last.object_bytes as f64,
+            took * 1e6 / last.objects as f64,
+            last.poisoned,
+        );
     }
     Ok(())
 }
