@@ -39,8 +39,7 @@ pub fn state(bytes: &[u8]) {
     let Some((seed, rest)) = bytes.split_first() else { return };
     let damages = rest.as_chunks::<DAMAGE_BYTES>().0.iter().take(DAMAGES_MAX);
     let damages: Vec<Damage> = damages.map(damage).collect();
-    let ahead = *seed >= 128;
-    let (server, _, model, damaged, medium) = harmed(u64::from(*seed) % RUNS, &damages, ahead);
+    let (server, _, model, damaged, medium) = harmed(u64::from(*seed) % RUNS, &damages);
     let Some(mut server) = server else { return };
     // An object that is damaged may be another page: nothing but a sealed one is checked to its
     // last bit.
