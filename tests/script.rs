@@ -42,9 +42,9 @@ fn refused(text: &str) -> String {
 fn low() -> View {
     let (gib, mib) = (1 << 30, 1 << 20);
     let used_bytes = gib / 100 * 89;
-    let mut view = View::default();
-    view.pool = Pool { capacity_bytes: gib, used_bytes, resident_bytes: gib, ..Pool::default() };
-    view.spill = Some(Spill { capacity_bytes: gib, segment_bytes: mib, ..Spill::default() });
+    let pool = Pool { capacity_bytes: gib, used_bytes, resident_bytes: gib, ..Pool::default() };
+    let spill = Spill { capacity_bytes: gib, segment_bytes: mib, ..Spill::default() };
+    let mut view = View { pool, spill: Some(spill), ..View::default() };
     let mut random = Random(3);
     (0..1000).for_each(|_| view.slots.add(&any_page(&mut random)));
     view
