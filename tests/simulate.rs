@@ -97,6 +97,33 @@ fn a_grid_is_a_run_for_every_combination() {
 }
 
 #[test]
+fn a_script_is_simulated_as_it_would_decide() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = recorded(&directory);
+    let script = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).expect("file");
+        str(&path).to_owned()
+    };
+    let eager = "fn tick(view, plan) { plan.spill.bytes = 64 * 1024 * 1024; plan }";
+    let eager = script("eager.rhai", eager);
+    let breaks = "fn state() { #{ n: 0 } }
+        fn tick(view, plan) { this.n += 1; if this.n > 7 { loop { } } plan }";
+    let breaks = script("breaks.rhai", breaks);
+    let names = ["balanced", eager.as_str(), breaks.as_str()];
+    let words = ["simulate", str(&path), "--csv", "--pool", "128M", "--policy", &names.join(",")];
+    let output = uswap(&words);
+    let (csv, said) = (text(&output.stdout), text(&output.stderr));
+    let rows: Vec<&str> = csv.lines().skip(1).collect();
+    assert_eq!(rows.len(), names.len(), "{csv}{said}");
+    let row = |at: usize| rows[at].split_once(',').expect("columns").1;
+    assert_ne!(row(0), row(1), "nobody but the script writes before room is low: {csv}");
+    assert_eq!(row(0), row(2), "its base decides once it is given up: {csv}");
+    assert!(said.contains("breaks.rhai:2: tick: more than 20000 operations"), "{said}");
+    assert_eq!(said.matches("given up").count(), 1, "{said}");
+}
+
+#[test]
 fn json_and_plots_say_the_same_to_programs_and_people() {
     let directory = tempfile::tempdir().expect("directory");
     let (path, plots) = (recorded(&directory), directory.path().join("plots"));

@@ -96,8 +96,7 @@ fn rows(status: &protocol::Status, numbers: Numbers) -> Vec<Vec<String>> {
     row("queues", format!("{} of depth {}", status.queues, status.depth));
     let (room, helpers) = (human(status.staging_bytes), status.helpers);
     row("staging", format!("{room}, {helpers} helpers, polling at most {} us", status.poll_us));
-    let swap = status.swap.as_ref();
-    let swap = swap.map(|swap| swap_use(swap, pages.stored, numbers));
+    let swap = status.swap.as_ref().map(|swap| swap_use(swap, pages.stored, numbers));
     row("swap", swap.unwrap_or_else(|| "not in use".into()));
     let (used, pool) = (memory.pool_used_bytes, memory.pool_bytes);
     let (room, there) = (&memory.pool_level, human(memory.pool_resident_bytes));

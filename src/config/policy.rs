@@ -32,12 +32,19 @@ impl fmt::Debug for PolicyChoice {
 }
 
 impl PolicyChoice {
-    /// Who decides, as if nothing had been decided yet: for the service and a simulation alike.
+    /// Who decides, as if nothing had been decided yet.
     pub fn policy(&self) -> Policy {
-        match &self.script {
-            Some(script) => script.policy(),
-            None => Policy::new(self.settings.clone()).expect("settings are checked"),
+        self.policy_with(|_| {}).expect("settings are checked")
+    }
+
+    /// The same with other numbers. Refused: what they may not be.
+    pub fn policy_with(&self, change: impl Fn(&mut Settings)) -> Result<Policy, SettingsError> {
+        if let Some(script) = &self.script {
+            return script.policy_with(change);
         }
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        Policy::new(settings)
     }
 
     /// The numbers that decide now: of a script that was given up, those of its base.

@@ -7,7 +7,7 @@
 //! - **What is said of pages is asked before it is needed.** Functions see a page as the policy
 //!   counts it (`uswap_policy::page_of`), not which it is, and Rhai's functions are pure; so all
 //!   there is to say about 13056 kinds of pages is a table, made when the script is read. Whoever
-//!   judges pages looks it up: as fast as what is built in, without memory, and it cannot fail. A
+//!   judges pages looks it up: without a call of the script, without memory, and it cannot fail. A
 //!   script that fails for any kind of page is refused like one that does not compile.
 //! - **A step's plan is asked for in the mover**, once a step and never while writes wait for room,
 //!   in a bounded number of operations, with memory from a region of its own (`sys::region`), and
@@ -84,12 +84,17 @@ impl Script {
 
     /// A policy that the script guides. Takes memory, for `tick` from the region.
     pub fn policy(&self) -> Policy {
+        self.policy_with(|_| {}).expect("both settings were checked when it was compiled")
+    }
+
+    /// The same with other numbers, its base's too. Refused: what they may not be.
+    pub fn policy_with(&self, change: impl Fn(&mut Settings)) -> Result<Policy, SettingsError> {
         let inner = &self.0;
+        let (mut settings, mut base) = (inner.settings.clone(), inner.base.clone());
+        [&mut settings, &mut base].into_iter().for_each(change);
         let victim = ScriptVictim::new(Arc::clone(&inner.tables), &inner.settings);
         let adviser = ScriptAdviser::new(self).map(|adviser| Box::new(adviser) as _);
-        let (settings, base) = (inner.settings.clone(), inner.base.clone());
-        let guide = Guide { settings, victim: Some(Box::new(victim)), adviser, base };
-        Policy::guided(guide).expect("both settings were checked when it was compiled")
+        Policy::guided(Guide { settings, victim: Some(Box::new(victim)), adviser, base })
     }
 
     /// The numbers that it decides with.

@@ -54,12 +54,23 @@ pub struct Case {
 
 /// The policy of a run.
 pub fn policy_of(case: &Case) -> StartResult<Policy> {
-    let mut settings = case.policy.settings.clone();
-    if !case.dense {
-        settings.recompress.pages_per_second = 0;
-    }
-    Policy::new(settings)
-        .map_err(|e| StartError::usage(format!("{}: {}", e.key, e.what), e.remedy.clone()))
+    let policy = case.policy.policy_with(|settings| {
+        if !case.dense {
+            settings.recompress.pages_per_second = 0;
+        }
+    });
+    policy.map_err(|e| StartError::usage(format!("{}: {}", e.key, e.what), e.remedy))
+}
+
+/// What there is to say of scripts that were given up in some run, each once.
+pub fn given_up(cases: &[Case]) -> Vec<String> {
+    let mut policies: Vec<_> = cases.iter().map(|case| &case.policy).collect();
+    policies.dedup_by(|one, other| Arc::ptr_eq(one, other));
+    let scripts = policies.into_iter().filter_map(|policy| policy.script.as_ref());
+    let told = |(base, why): (&str, &str)| {
+        format!("policy script given up: {why}; from that step on the {base} preset decided")
+    };
+    scripts.filter_map(|script| Some((script.base(), script.broken()?))).map(told).collect()
 }
 
 /// What was given, or what the recorded service had.

@@ -10,7 +10,7 @@ use crate::config::size;
 use crate::daemon::notify::Progress;
 use crate::error::{StartError, StartResult};
 use crate::simulate::{Bound, Calibration, Costs, Curve, Outcome, Replay, calibrate, each, run};
-use cases::{Case, Lists, policy_of};
+use cases::{Case, Lists, given_up, policy_of};
 use clap::Args;
 use report::{Point, Row, Study};
 use source::Recording;
@@ -37,16 +37,20 @@ pub struct Simulate {
     #[command(flatten)]
     lists: Lists,
     /// Microseconds of a read from RAM as the page arrived
-    #[arg(long, value_name = "US", default_value_t = 2.3, value_parser = microseconds, allow_hyphen_values = true)]
+    #[arg(long, value_name = "US", default_value_t = 2.3, value_parser = microseconds)]
+    #[arg(allow_hyphen_values = true)]
     pool_read_us: f64,
     /// Microseconds of a read from RAM of a page made denser
-    #[arg(long, value_name = "US", default_value_t = 6.5, value_parser = microseconds, allow_hyphen_values = true)]
+    #[arg(long, value_name = "US", default_value_t = 6.5, value_parser = microseconds)]
+    #[arg(allow_hyphen_values = true)]
     dense_read_us: f64,
     /// Microseconds of a read from the spill; the default is a guess at a flash disk
-    #[arg(long, value_name = "US", default_value_t = 100.0, value_parser = microseconds, allow_hyphen_values = true)]
+    #[arg(long, value_name = "US", default_value_t = 100.0, value_parser = microseconds)]
+    #[arg(allow_hyphen_values = true)]
     spill_read_us: f64,
     /// Microseconds that making a page denser takes
-    #[arg(long, value_name = "US", default_value_t = 396.0, value_parser = microseconds, allow_hyphen_values = true)]
+    #[arg(long, value_name = "US", default_value_t = 396.0, value_parser = microseconds)]
+    #[arg(allow_hyphen_values = true)]
     denser_us: f64,
     /// RAM of the machine, of which its free memory is a share; without it only waiting counts
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -163,6 +167,7 @@ impl Simulate {
         let watch = || progress.tell(done.load(Ordering::Relaxed), all, "");
         let outcomes = each(cases, threads, |case| self.replay(replay, case, &done), watch);
         drop(progress);
+        given_up(cases).iter().for_each(|line| note(line));
         outcomes.into_iter().collect()
     }
 
