@@ -8,6 +8,7 @@ use super::slab_map::SlabMap;
 use super::slabs::Slabs;
 use crate::limits::SLAB_BYTES;
 use crate::sys::map::Words;
+use crate::sys::prefetch::prefetch;
 use crate::units::{Location, SlotIndex};
 
 /// The slabs of a pool that holds nothing.
@@ -95,12 +96,12 @@ impl Ledger {
         SlotIndex(if index < NEAR { self.owners[slab][index] } else { self.others[slab][index] })
     }
 
-    /// Looks at what will change when the object at `at` is given back, so that it is in the cache
+    /// Asks for what will change when the object at `at` is given back, so that it is in the cache
     /// by then.
     #[inline]
-    pub fn look(&self, at: Location) -> u64 {
-        let bits = self.bits.get(at.offset() / SLAB_BYTES);
-        u64::from(self.slabs.used_beside(at)) ^ bits.map_or(0, |bits| u64::from(bits.is_used(0)))
+    pub fn look(&self, at: Location) {
+        self.slabs.look(at);
+        self.bits.get(at.offset() / SLAB_BYTES).inspect(|bits| prefetch(*bits));
     }
 
     /// Gives an object back. Panics if there is none.

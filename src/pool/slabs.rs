@@ -5,6 +5,7 @@ use super::class::{CLASSES, Class};
 use super::slab_map::{SlabMap, SlabNote};
 use crate::chaos::{Bug, planted};
 use crate::limits::SLAB_BYTES;
+use crate::sys::prefetch::prefetch;
 use crate::units::Location;
 use std::ops::Range;
 
@@ -193,10 +194,10 @@ impl Slabs {
         exact.then_some((slab, index, class))
     }
 
-    /// Objects used in the slab of a location: for whoever wants it in the cache before it is
-    /// freed.
-    pub(super) fn used_beside(&self, at: Location) -> u16 {
-        self.slabs.get(split(at).0).map_or(0, |slab| slab.used)
+    /// Asks for the slab of a location: for whoever wants it in the cache before it is freed.
+    #[inline]
+    pub(super) fn look(&self, at: Location) {
+        self.slabs.get(split(at).0).inspect(|slab| prefetch(*slab));
     }
 
     /// How much there is.

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod heap;
 pub mod lockfile;
 pub mod map;
+pub mod prefetch;
 pub mod process;
 pub mod region;
 pub mod resident;
