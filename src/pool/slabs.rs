@@ -5,7 +5,7 @@ use super::class::{CLASSES, Class};
 use super::slab_map::{SlabMap, SlabNote};
 use crate::chaos::{Bug, planted};
 use crate::limits::SLAB_BYTES;
-use crate::sys::prefetch::prefetch;
+use crate::sys::cache::prefetch;
 use crate::units::Location;
 use std::ops::Range;
 
@@ -200,6 +200,12 @@ impl Slabs {
         self.slabs.get(split(at).0).inspect(|slab| prefetch(*slab));
     }
 
+    /// Bytes of the objects of a slab; 0 if it has none.
+    #[inline]
+    pub(super) fn bytes_of(&self, slab: usize) -> usize {
+        self.slabs[slab].class.map_or(0, Class::bytes)
+    }
+
     /// How much there is.
     pub(super) const fn usage(&self) -> PoolUsage {
         self.usage
@@ -243,6 +249,14 @@ impl Slabs {
             self.link(slab, class, used * GROUPS / class.objects());
         }
         used == 0
+    }
+
+    /// Asks for the slab that an object of `class` would be taken from by now: which one it is.
+    #[inline]
+    pub(super) fn look_for(&self, class: Class) -> Option<usize> {
+        let slab = self.fullest(class)?;
+        prefetch(&self.slabs[slab]);
+        Some(slab)
     }
 
     fn fullest(&self, class: Class) -> Option<usize> {

@@ -11,7 +11,7 @@ use crate::limits::{
     REQUEST_BYTES_MAX, RESERVE_HIGH_BYTES, RESERVE_LOW_BYTES, SLAB_BYTES, STAGE_MARGIN_BYTES,
 };
 use crate::pool::Ledger;
-use crate::sys::prefetch::prefetch;
+use crate::sys::cache::{huge_table, prefetch};
 use crate::trace::Source;
 use crate::units::{Location, PAGE_SIZE, SlotIndex};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -117,7 +117,7 @@ impl Machine {
         let has_spill = setup.spill_bytes > 0;
         let set_aside_bytes = if has_spill { to_stage.min(capacity / 2) } else { 0 };
         Self {
-            table: vec![Slot::default(); replay.slots],
+            table: huge_table(Slot::default(), replay.slots),
             spill: has_spill.then(|| Spill::new(setup.spill_bytes, setup.spill_mib_per_second)),
             pool,
             setup: *setup,
@@ -144,10 +144,14 @@ impl Machine {
         }
     }
 
-    /// Asks for what a write will free, so that it is in the cache by then.
+    /// Asks for what a write will free and take, so that it is in the cache by then.
     #[inline]
     fn look_at(&self, step: Step) {
-        let slot = self.table.get(step.slot()).filter(|_| step.is_write());
+        let Act::Write { bytes, .. } = step.act() else { return };
+        if bytes > 0 && bytes != UNSETTLED {
+            self.pool.look_for(bytes.into());
+        }
+        let slot = self.table.get(step.slot());
         let pooled = slot.filter(|slot| matches!(slot.place(), Place::Pool(_)));
         pooled.inspect(|slot| self.pool.look(slot.location()));
     }

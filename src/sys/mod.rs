@@ -5,6 +5,7 @@
 //! Everything that decides stays outside.
 
 pub mod buffers;
+pub mod cache;
 pub mod clock;
 pub mod confine;
 pub mod file_op;
@@ -12,7 +13,6 @@ pub mod guard;
 pub mod heap;
 pub mod lockfile;
 pub mod map;
-pub mod prefetch;
 pub mod process;
 pub mod region;
 pub mod resident;

@@ -37,18 +37,42 @@ pub struct Simulate {
     #[command(flatten)]
     lists: Lists,
     /// Microseconds of a read from RAM as the page arrived
-    #[arg(long, value_name = "US", default_value_t = 2.3, value_parser = microseconds, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "US",
+        default_value_t = 2.3,
+        value_parser = microseconds,
+        allow_hyphen_values = true
+    )]
     pool_read_us: f64,
     /// Microseconds of a read from RAM of a page made denser
-    #[arg(long, value_name = "US", default_value_t = 6.5, value_parser = microseconds, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "US",
+        default_value_t = 6.5,
+        value_parser = microseconds,
+        allow_hyphen_values = true
+    )]
     dense_read_us: f64,
     /// Microseconds of a read from the spill; the default is a guess at a flash disk
-    #[arg(long, value_name = "US", default_value_t = 100.0, value_parser = microseconds, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "US",
+        default_value_t = 100.0,
+        value_parser = microseconds,
+        allow_hyphen_values = true
+    )]
     spill_read_us: f64,
     /// Microseconds that making a page denser takes
-    #[arg(long, value_name = "US", default_value_t = 396.0, value_parser = microseconds, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "US",
+        default_value_t = 396.0,
+        value_parser = microseconds,
+        allow_hyphen_values = true
+    )]
     denser_us: f64,
-    /// RAM of the machine, of which its free memory is a share; without it only waiting counts
+    /// RAM of the machine, of which its free memory is a share [default: that of the recording]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     ram: Option<u64>,
     /// Runs at a time [default: the number of CPUs]
@@ -123,7 +147,7 @@ impl Simulate {
             pool_bytes: 0,
             spill_bytes: 0,
             staging_bytes: recording.staging_bytes,
-            ram_bytes: self.ram.unwrap_or(0),
+            ram_bytes: self.ram.unwrap_or(recording.ram_bytes),
             spill_mib_per_second: 0.0,
             denser_us: self.denser_us,
             costs: Costs {
