@@ -6,7 +6,8 @@ use super::bits::SlabBits;
 use super::class::Class;
 use super::slab_map::SlabMap;
 use super::slabs::Slabs;
-use crate::limits::SLAB_BYTES;
+use crate::limits::{OBJECT_BYTES_MIN, SLAB_BYTES};
+use crate::sys::cache::{huge_table, prefetch};
 use crate::sys::map::Words;
 use crate::units::{Location, SlotIndex};
 
@@ -17,12 +18,13 @@ pub struct Ledger {
     slabs: Slabs,
     /// The slot of each object, slab by slab, as compressed objects carry it in their headers.
     owners: Box<[[u32; NEAR]]>,
-    /// Those of slabs with more objects.
+    /// Those of smaller objects.
     others: Box<[Vec<u32>]>,
 }
 
-/// Objects of a slab that have their owners in one place: all of 512 bytes and more.
-const NEAR: usize = 64;
+/// Objects of so many bytes have their owners in one place, found by their position.
+const NEAR_BYTES: usize = 512;
+const NEAR: usize = SLAB_BYTES / NEAR_BYTES;
 
 impl Ledger {
     /// Slabs for `capacity_bytes`, of which none is there yet. Allocates 1.2 % of them, and 4
@@ -33,7 +35,7 @@ impl Ledger {
         Self {
             bits: (0..count).map(|_| SlabBits::default()).collect(),
             slabs: Slabs::new(count, SlabMap::new(map)),
-            owners: vec![[0; NEAR]; count].into_boxed_slice(),
+            owners: huge_table([0; NEAR], count).into_boxed_slice(),
             others: vec![Vec::new(); count].into_boxed_slice(),
         }
     }
@@ -79,28 +81,40 @@ impl Ledger {
 
     #[inline]
     fn own(&mut self, at: Location, slot: SlotIndex) {
-        let (slab, index, class) = self.slabs.find(at).expect("just taken");
-        if index < NEAR {
-            self.owners[slab][index] = slot.0;
+        let (slab, position) = (at.offset() / SLAB_BYTES, at.offset() % SLAB_BYTES);
+        if self.slabs.bytes_of(slab) >= NEAR_BYTES {
+            self.owners[slab][position / NEAR_BYTES] = slot.0;
             return;
         }
         let others = &mut self.others[slab];
-        if others.len() < class.objects() {
-            others.resize(class.objects(), 0);
+        if others.is_empty() {
+            others.resize(SLAB_BYTES / OBJECT_BYTES_MIN, 0);
         }
-        others[index] = slot.0;
+        others[position / OBJECT_BYTES_MIN] = slot.0;
     }
 
-    fn owner(&self, slab: usize, index: usize) -> SlotIndex {
-        SlotIndex(if index < NEAR { self.owners[slab][index] } else { self.others[slab][index] })
+    fn owner(&self, slab: usize, index: usize, class: Class) -> SlotIndex {
+        let position = index * class.bytes();
+        SlotIndex(match class.bytes() >= NEAR_BYTES {
+            true => self.owners[slab][position / NEAR_BYTES],
+            false => self.others[slab][position / OBJECT_BYTES_MIN],
+        })
     }
 
-    /// Looks at what will change when the object at `at` is given back, so that it is in the cache
+    /// Asks for what will change when the object at `at` is given back, so that it is in the cache
     /// by then.
     #[inline]
-    pub fn look(&self, at: Location) -> u64 {
-        let bits = self.bits.get(at.offset() / SLAB_BYTES);
-        u64::from(self.slabs.used_beside(at)) ^ bits.map_or(0, |bits| u64::from(bits.is_used(0)))
+    pub fn look(&self, at: Location) {
+        self.slabs.look(at);
+        self.bits.get(at.offset() / SLAB_BYTES).inspect(|bits| prefetch(*bits));
+    }
+
+    /// Asks for what will change when an object for `len` bytes is taken, as far as that is known
+    /// now.
+    #[inline]
+    pub fn look_for(&self, len: usize) {
+        let slab = self.slabs.look_for(Class::of(len));
+        slab.inspect(|slab| prefetch(&self.bits[*slab]));
     }
 
     /// Gives an object back. Panics if there is none.
@@ -119,7 +133,7 @@ impl Ledger {
                 continue;
             }
             let Some(to) = self.slabs.take_partial(&self.bits, class) else { break };
-            let slot = self.owner(slab, index);
+            let slot = self.owner(slab, index, class);
             self.own(to, slot);
             moved(slot, to);
             self.give(Location::from_offset(slab * SLAB_BYTES + index * class.bytes()));
@@ -132,5 +146,38 @@ impl Ledger {
     /// Panics unless it agrees with itself. Takes as long as it is large: for tests.
     pub fn check(&self) {
         self.slabs.check(&self.bits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn compaction_knows_whose_every_object_is() {
+        for len in [40, 300, 490, 600, 3000, 4096] {
+            let mut ledger = Ledger::new(16 << 20);
+            ledger.grow(16 << 20);
+            let take = |slot| (slot, ledger.take(len, SlotIndex(slot)).expect("room"));
+            let mut places: BTreeMap<u32, Location> = (0..2000).map(take).collect();
+            places.retain(|slot, at| {
+                let kept = slot % 4 == 0;
+                if !kept {
+                    ledger.give(*at);
+                }
+                kept
+            });
+            let before = ledger.usage().slabs_used;
+            let moved = |places: &mut BTreeMap<u32, Location>, slot: SlotIndex, to| {
+                assert!(places.insert(slot.0, to).is_some(), "slot {} has no object", slot.0);
+            };
+            while ledger.compact_step(|slot, to| moved(&mut places, slot, to)).is_some() {}
+            assert!(ledger.usage().slabs_used * 2 < before, "{len} bytes");
+            ledger.check();
+            places.into_values().for_each(|at| ledger.give(at));
+            assert_eq!(ledger.usage().objects, 0);
+            ledger.check();
+        }
     }
 }

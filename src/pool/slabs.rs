@@ -5,6 +5,7 @@ use super::class::{CLASSES, Class};
 use super::slab_map::{SlabMap, SlabNote};
 use crate::chaos::{Bug, planted};
 use crate::limits::SLAB_BYTES;
+use crate::sys::cache::prefetch;
 use crate::units::Location;
 use std::ops::Range;
 
@@ -193,10 +194,16 @@ impl Slabs {
         exact.then_some((slab, index, class))
     }
 
-    /// Objects used in the slab of a location: for whoever wants it in the cache before it is
-    /// freed.
-    pub(super) fn used_beside(&self, at: Location) -> u16 {
-        self.slabs.get(split(at).0).map_or(0, |slab| slab.used)
+    /// Asks for the slab of a location: for whoever wants it in the cache before it is freed.
+    #[inline]
+    pub(super) fn look(&self, at: Location) {
+        self.slabs.get(split(at).0).inspect(|slab| prefetch(*slab));
+    }
+
+    /// Bytes of the objects of a slab; 0 if it has none.
+    #[inline]
+    pub(super) fn bytes_of(&self, slab: usize) -> usize {
+        self.slabs[slab].class.map_or(0, Class::bytes)
     }
 
     /// How much there is.
@@ -242,6 +249,14 @@ impl Slabs {
             self.link(slab, class, used * GROUPS / class.objects());
         }
         used == 0
+    }
+
+    /// Asks for the slab that an object of `class` would be taken from by now: which one it is.
+    #[inline]
+    pub(super) fn look_for(&self, class: Class) -> Option<usize> {
+        let slab = self.fullest(class)?;
+        prefetch(&self.slabs[slab]);
+        Some(slab)
     }
 
     fn fullest(&self, class: Class) -> Option<usize> {

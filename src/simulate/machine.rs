@@ -11,12 +11,13 @@ use crate::limits::{
     REQUEST_BYTES_MAX, RESERVE_HIGH_BYTES, RESERVE_LOW_BYTES, SLAB_BYTES, STAGE_MARGIN_BYTES,
 };
 use crate::pool::Ledger;
+use crate::sys::cache::{huge_table, prefetch};
 use crate::trace::Source;
 use crate::units::{Location, PAGE_SIZE, SlotIndex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use uswap_policy::{Histogram, Policy};
 
-/// Steps ahead of the one at hand of which the slot is looked at: a table is larger than caches,
+/// Steps ahead of the one at hand of which the slot is asked for: a table is larger than caches,
 /// and so the memory has time to answer.
 const AHEAD: usize = 24;
 /// Steps between two notes of progress.
@@ -90,23 +91,20 @@ pub(super) struct Machine {
 pub fn run(replay: &Replay, setup: &Setup, policy: Policy, progress: &AtomicU64) -> Outcome {
     let mut machine = Machine::new(replay, setup);
     let mut mover = Mover::new(policy);
-    let mut seen = 0;
     for (at, steps) in replay.steps.chunks(STRETCH).enumerate() {
         let first = at * STRETCH;
         for (i, step) in steps.iter().enumerate() {
             if let Some(next) = replay.steps.get(first + i + AHEAD) {
-                seen ^= machine.table.get(next.slot()).map_or(0, |slot| slot.at());
+                machine.table.get(next.slot()).inspect(|slot| prefetch(*slot));
             }
             if let Some(next) = replay.steps.get(first + i + AHEAD / 2) {
-                seen ^= machine.look_at(*next);
+                machine.look_at(*next);
             }
             machine.advance(step.time_us(), &mut mover);
             machine.step(*step, &mut mover);
         }
         progress.fetch_add(steps.len() as u64, Ordering::Relaxed);
     }
-    // What was looked at ahead must not be found useless and left out.
-    std::hint::black_box(seen);
     machine.finish(replay, &mover)
 }
 
@@ -119,7 +117,7 @@ impl Machine {
         let has_spill = setup.spill_bytes > 0;
         let set_aside_bytes = if has_spill { to_stage.min(capacity / 2) } else { 0 };
         Self {
-            table: vec![Slot::default(); replay.slots],
+            table: huge_table(Slot::default(), replay.slots),
             spill: has_spill.then(|| Spill::new(setup.spill_bytes, setup.spill_mib_per_second)),
             pool,
             setup: *setup,
@@ -146,12 +144,16 @@ impl Machine {
         }
     }
 
-    /// Looks at what a write will free, so that it is in the cache by then.
+    /// Asks for what a write will free and take, so that it is in the cache by then.
     #[inline]
-    fn look_at(&self, step: Step) -> u64 {
-        let slot = self.table.get(step.slot()).filter(|_| step.is_write());
+    fn look_at(&self, step: Step) {
+        let Act::Write { bytes, .. } = step.act() else { return };
+        if bytes > 0 && bytes != UNSETTLED {
+            self.pool.look_for(bytes.into());
+        }
+        let slot = self.table.get(step.slot());
         let pooled = slot.filter(|slot| matches!(slot.place(), Place::Pool(_)));
-        pooled.map_or(0, |slot| self.pool.look(slot.location()))
+        pooled.inspect(|slot| self.pool.look(slot.location()));
     }
 
     /// Time passes until `time_us` of the recording, and the mover works in it.

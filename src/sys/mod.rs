@@ -5,6 +5,7 @@
 //! Everything that decides stays outside.
 
 pub mod buffers;
+pub mod cache;
 pub mod clock;
 pub mod confine;
 pub mod file_op;

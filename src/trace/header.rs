@@ -16,6 +16,12 @@ pub struct Header {
     pub pool_bytes: u64,
     /// Size of its spill; 0 without one.
     pub spill_bytes: u64,
+    /// Room for pages that it had not compressed yet; 0 if that is not known.
+    #[serde(default)]
+    pub staging_bytes: u64,
+    /// RAM of the machine; 0 if that is not known.
+    #[serde(default)]
+    pub ram_bytes: u64,
     /// How new pages were compressed: `lz4`, `zstd` or `none`.
     pub codec: String,
     /// The policy when the recording began.

@@ -23,7 +23,7 @@
 //!
 //! [`Reader`] hands out no event of a block that is not whole. Whether the trace is whole is only
 //! known at its end: results are for when the iterator has ended without an error. [`summarize`]
-//! and [`Replay::load`] do that.
+//! does that.
 
 mod code;
 mod error;
@@ -33,7 +33,6 @@ mod header;
 mod note;
 mod order;
 mod reader;
-mod replay;
 mod rings;
 #[cfg(test)]
 mod testing;
@@ -47,7 +46,6 @@ pub use header::{Header, Totals, Trailer};
 pub use note::{note, note_now};
 pub use order::Order;
 pub use reader::{Reader, summarize};
-pub use replay::{Op, Replay, Step};
 pub use rings::Rings;
 pub use writer::Writer;
 #[cfg(feature = "simulation")]

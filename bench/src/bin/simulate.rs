@@ -1,9 +1,12 @@
 //! How many recorded events a second the simulator replays on one core, for every victim policy.
+//! Seconds are CPU time of the thread: that says the same beside other programs, but for the caches
+//! and cores that they share.
 
 use clap::Parser;
+use rustix::time::{ClockId, clock_gettime};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use uswap::error::StartResult;
 use uswap::simulate::{Bound, Costs, Curve, Outcome, Replay, Setup, run};
 use uswap_bench::statistics::median;
@@ -54,21 +57,30 @@ fn setup(args: &Args) -> Setup {
     }
 }
 
+/// CPU time of this thread.
+fn busy() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
 fn measure(replay: &Replay, args: &Args, victim: &str) -> StartResult<()> {
     let mut out = Outcome::default();
-    let mut seconds = Vec::new();
+    let (mut seconds, mut walls) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
         let settings = Settings::named(&format!("{}/{victim}", args.preset)).expect("known");
         let policy = Policy::new(settings).expect("settings agree");
-        let begin = Instant::now();
+        let (begin, before) = (Instant::now(), busy());
         out = run(replay, &setup(args), policy, &AtomicU64::new(0));
-        seconds.push(begin.elapsed().as_secs_f64());
+        seconds.push((busy() - before).as_secs_f64());
+        walls.push(begin.elapsed().as_secs_f64());
     }
     let seconds = median(seconds).expect("rounds");
     println!(
-        "{victim:<11} {:>7.1} {:>8.3} {:>7} {:>11} {:>9} {:>9} {:>9} {:>8}",
+        "{victim:<11} {:>8.1} {:>7.1} {:>8.3} {:>8.3} {:>7} {:>11} {:>9} {:>9} {:>9} {:>8}",
+        args.events as f64 / seconds / 1e6,
         out.steps as f64 / seconds / 1e6,
         seconds,
+        median(walls).expect("rounds"),
         out.ticks,
         out.judged_pages,
         out.denser_pages,
@@ -113,8 +125,18 @@ fn main() -> ExitCode {
         args.preset
     );
     println!(
-        "{:<11} {:>7} {:>8} {:>7} {:>11} {:>9} {:>9} {:>9} {:>8}",
-        "victim", "M/s", "seconds", "ticks", "judged", "denser", "spilled", "misses", "refused"
+        "{:<11} {:>8} {:>7} {:>8} {:>8} {:>7} {:>11} {:>9} {:>9} {:>9} {:>8}",
+        "victim",
+        "Mevent/s",
+        "Mstep/s",
+        "seconds",
+        "wall",
+        "ticks",
+        "judged",
+        "denser",
+        "spilled",
+        "misses",
+        "refused"
     );
     for (victim, _) in VICTIMS {
         if args.victim.as_deref().is_none_or(|only| only == *victim)

@@ -52,7 +52,7 @@ pub struct Simulate {
     #[arg(long, value_name = "US", default_value_t = 396.0, value_parser = microseconds)]
     #[arg(allow_hyphen_values = true)]
     denser_us: f64,
-    /// RAM of the machine, of which its free memory is a share; without it only waiting counts
+    /// RAM of the machine, of which its free memory is a share [default: that of the recording]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     ram: Option<u64>,
     /// Runs at a time [default: the number of CPUs]
@@ -127,7 +127,7 @@ impl Simulate {
             pool_bytes: 0,
             spill_bytes: 0,
             staging_bytes: recording.staging_bytes,
-            ram_bytes: self.ram.unwrap_or(0),
+            ram_bytes: self.ram.unwrap_or(recording.ram_bytes),
             spill_mib_per_second: 0.0,
             denser_us: self.denser_us,
             costs: Costs {

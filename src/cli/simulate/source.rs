@@ -16,6 +16,8 @@ pub struct Recording {
     pub pool_bytes: Option<u64>,
     pub spill_bytes: Option<u64>,
     pub staging_bytes: u64,
+    /// RAM of its machine; 0 if that is not known.
+    pub ram_bytes: u64,
     /// Events that were lost while recording.
     pub dropped: u64,
 }
@@ -36,7 +38,11 @@ impl Recording {
             policy: Some(header.policy.clone()).filter(|name| !name.is_empty()),
             pool_bytes: Some(header.pool_bytes).filter(|bytes| *bytes > 0),
             spill_bytes: Some(header.spill_bytes),
-            staging_bytes: STAGING_BYTES_DEFAULT,
+            staging_bytes: match header.staging_bytes {
+                0 => STAGING_BYTES_DEFAULT,
+                bytes => bytes,
+            },
+            ram_bytes: header.ram_bytes,
             dropped: trailer.dropped,
         })
     }

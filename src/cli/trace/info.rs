@@ -87,6 +87,8 @@ fn text(report: &Report) -> String {
         ("device", size::format(header.slots << 12)),
         ("pool", size::format(header.pool_bytes)),
         ("spill", size::format(header.spill_bytes)),
+        ("staging", size::format(header.staging_bytes)),
+        ("RAM", size::format(header.ram_bytes)),
         ("codec", header.codec.clone()),
         ("policy", header.policy.clone()),
         ("duration", format!("{:.3} s", trailer.duration_us as f64 / 1e6)),

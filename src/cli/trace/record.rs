@@ -3,7 +3,7 @@
 use crate::cli::flags::RunDir;
 use crate::cli::service::{Service, refused};
 use crate::cli::{note, say};
-use crate::config::size;
+use crate::config::{check, size};
 use crate::daemon::protocol::{Reply, Request, Status, ask};
 use crate::daemon::{has_process, rings_of};
 use crate::error::{StartError, StartResult};
@@ -286,6 +286,9 @@ fn header(status: &Status) -> Header {
         slots: status.size_bytes >> PAGE_SHIFT,
         pool_bytes: status.memory.pool_bytes,
         spill_bytes: status.spill.as_ref().map_or(0, |spill| spill.size_bytes),
+        staging_bytes: status.staging_bytes,
+        // The policy does without it too.
+        ram_bytes: check::memory(Path::new("/")).map_or(0, |memory| memory.total),
         codec: status.codec.clone(),
         policy: status.policy.as_ref().map_or_else(String::new, |policy| policy.name.clone()),
         began_unix_ms: began.as_millis() as u64,

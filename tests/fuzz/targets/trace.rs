@@ -1,9 +1,12 @@
 //! Traces: files that somebody sends to somebody.
 
-use uswap::trace::{Event, Header, Reader, Replay, TraceError, Writer, forged, summarize};
+use uswap::simulate::Replay;
+use uswap::trace::{Event, Header, Reader, TraceError, Writer, forged, summarize};
 
 /// Slots of the device in traces that are put together here.
 const SLOTS: u64 = 1000;
+/// Larger devices are not replayed here: what that allocates grows with them.
+const REPLAYED_SLOTS_MAX: u64 = 1 << 20;
 
 /// A file that is these bytes behind the first; or, where that is odd, one with a whole frame
 /// around the bytes behind the second, which is how many events that frame says it has.
@@ -19,12 +22,14 @@ pub fn trace(bytes: &[u8]) {
 fn whole(file: &[u8]) {
     let mut events = Vec::new();
     let read = Reader::new(file).and_then(|reader| summarize(reader, |event| events.push(*event)));
-    let replay = Reader::new(file).and_then(Replay::load);
-    assert_eq!(read.is_ok(), replay.is_ok());
     match read {
         Ok((header, trailer)) => {
             check(&header, &events);
             assert_eq!(trailer.totals.events(), events.len() as u64);
+            if header.slots <= REPLAYED_SLOTS_MAX {
+                let replay = Replay::new(events.iter().copied().map(Ok::<_, TraceError>));
+                assert!(replay.expect("no errors").steps.len() <= events.len());
+            }
         }
         Err(e) => assert!(e.to_string().contains("; "), "no remedy: {e}"),
     }
