@@ -1,18 +1,13 @@
 //! Compression of pages that stay: slower than on arrival, with a dictionary, on a background
 //! thread.
-//!
-//! Each page is coded twice: with tables of its own where they save bytes, and with none but the
-//! dictionary's, which makes the frame longer and a fifth faster to read. The second is kept if it
-//! is not much longer.
 
 use super::Stream;
 use super::dictionary::Dictionary;
-use super::zstd::LEVEL;
-use crate::limits::{DICTIONARY_BYTES, HUGE_BYTES};
-use crate::sys::zframe::{Coder, Finder, Parameter};
+use super::zstd::set_up;
+use crate::limits::HUGE_BYTES;
 use crate::units::{PAGE_SIZE, Page};
 use std::fmt;
-use zstd_safe::Strategy;
+use zstd_safe::{CCtx, CParameter, Strategy};
 
 /// How hard zstd tries.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +22,6 @@ pub struct Effort {
     pub match_bytes: u32,
     /// A match of so many bytes is good enough.
     pub enough_bytes: u32,
-    /// Bytes by which a frame may be longer if that makes it faster to read; 0: none.
-    pub quick_bytes: usize,
 }
 
 impl Effort {
@@ -37,29 +30,15 @@ impl Effort {
         strategy: Strategy::ZSTD_btopt,
         table_bits: 16,
         search_bits: 4,
-        match_bytes: 3,
+        match_bytes: 4,
         enough_bytes: 32,
-        quick_bytes: 48,
     };
 }
 
-const TABLE_BITS_MIN: i32 = 6;
-const MATCH_BYTES_MIN: i32 = 3;
-const WINDOW_BITS: i32 = 18;
-const _: () = assert!(DICTIONARY_BYTES + PAGE_SIZE <= 1 << WINDOW_BITS);
-
-/// With it zstd codes by what the tables are, not by what they cost.
-const QUICK: Strategy = Strategy::ZSTD_fast;
-
-/// What one background thread needs to recompress pages. Takes about 1.6 MiB once it has a
+/// What one background thread needs to recompress pages. Takes about 1.2 MiB once it has a
 /// dictionary: make it when there is work, and drop it afterwards.
 pub struct DenseStream {
-    finder: Finder,
-    small: Coder,
-    quick: Coder,
-    /// As [`Effort::quick_bytes`] says, while there is a dictionary; else 0.
-    quick_bytes: usize,
-    quick_bytes_wanted: usize,
+    compressor: CCtx<'static>,
     /// To read what is there.
     pub stream: Stream,
     /// The page that is being recompressed.
@@ -67,7 +46,6 @@ pub struct DenseStream {
     /// Room to look at the old object again.
     pub again: Box<Page>,
     output: Box<[u8; HUGE_BYTES]>,
-    other: Box<[u8; HUGE_BYTES]>,
 }
 
 impl DenseStream {
@@ -78,67 +56,38 @@ impl DenseStream {
 
     /// The same with another effort, for measuring.
     pub fn with_effort(effort: Effort) -> Self {
-        let find = [
-            (Parameter::ZSTD_c_compressionLevel, LEVEL),
-            (Parameter::ZSTD_c_strategy, effort.strategy as i32),
-            (Parameter::ZSTD_c_hashLog, effort.table_bits as i32),
-            (Parameter::ZSTD_c_chainLog, effort.table_bits as i32),
-            (Parameter::ZSTD_c_searchLog, effort.search_bits as i32),
-            (Parameter::ZSTD_c_minMatch, effort.match_bytes as i32),
-            (Parameter::ZSTD_c_targetLength, effort.enough_bytes as i32),
-        ];
-        let page = || Box::new([0; PAGE_SIZE]);
-        Self {
-            finder: Finder::new(PAGE_SIZE, &find),
-            small: coder(effort.strategy),
-            quick: coder(QUICK),
-            quick_bytes: 0,
-            quick_bytes_wanted: effort.quick_bytes,
-            stream: Stream::new(),
-            page: page(),
-            again: page(),
-            output: Box::new([0; HUGE_BYTES]),
-            other: Box::new([0; HUGE_BYTES]),
+        let mut compressor = CCtx::create();
+        set_up(&mut compressor, super::zstd::LEVEL);
+        for parameter in [
+            CParameter::Strategy(effort.strategy),
+            CParameter::HashLog(effort.table_bits),
+            CParameter::ChainLog(effort.table_bits),
+            CParameter::SearchLog(effort.search_bits),
+            CParameter::MinMatch(effort.match_bytes),
+            CParameter::TargetLength(effort.enough_bytes),
+        ] {
+            compressor.set_parameter(parameter).expect("a parameter that zstd knows");
         }
+        let page = || Box::new([0; PAGE_SIZE]);
+        let (stream, output) = (Stream::new(), Box::new([0; HUGE_BYTES]));
+        Self { compressor, stream, page: page(), again: page(), output }
     }
 
     /// Compresses with this dictionary from now on, or without. Allocates, now and for the first
     /// page. False without memory; there is no dictionary then.
     pub fn load(&mut self, dictionary: Option<&Dictionary>) -> bool {
-        let loaded = self.load_all(dictionary.map_or(&[], Dictionary::bytes));
+        let bytes = dictionary.map_or(&[][..], Dictionary::bytes);
+        let loaded = self.compressor.load_dictionary(bytes).is_ok();
         if !loaded {
-            // Nothing takes no memory.
-            let _ = self.load_all(&[]);
+            let _ = self.compressor.disable_dictionary();
         }
-        let quick = loaded && dictionary.is_some();
-        self.quick_bytes = if quick { self.quick_bytes_wanted } else { 0 };
         loaded
-    }
-
-    fn load_all(&mut self, bytes: &[u8]) -> bool {
-        self.finder.load(bytes) && self.small.load(bytes) && self.quick.load(bytes)
     }
 
     /// Compresses the page in [`DenseStream::page`]; `None` if it takes more than [`HUGE_BYTES`].
     pub fn compress(&mut self) -> Option<&[u8]> {
-        let matches = self.finder.find(&self.page[..])?;
-        let small = self.small.code(&matches, &mut self.output[..])?;
-        let quick = match self.quick_bytes {
-            0 => None,
-            _ => self.quick.code(&matches, &mut self.other[..]),
-        };
-        let quick = quick.filter(|&len| len <= small + self.quick_bytes);
-        if quick.is_some() {
-            std::mem::swap(&mut self.output, &mut self.other);
-        }
-        Some(&self.output[..quick.unwrap_or(small)])
-    }
-
-    /// Whether what was compressed last, of the length that it had, reads as the page. Uses
-    /// [`DenseStream::again`].
-    pub fn comes_back(&mut self, len: usize, dictionary: Option<&Dictionary>) -> bool {
-        let read = self.stream.check(&self.output[..len], dictionary, &mut self.again);
-        read.is_ok() && self.again == self.page
+        let len = self.compressor.compress2(&mut self.output[..], &self.page[..]).ok()?;
+        Some(&self.output[..len])
     }
 
     /// What was compressed last, of the length that it had.
@@ -148,23 +97,9 @@ impl DenseStream {
 
     /// Memory it takes, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        let buffers = 2 * (PAGE_SIZE + HUGE_BYTES) + self.stream.memory_bytes();
-        self.finder.bytes() + self.small.bytes() + self.quick.bytes() + buffers
+        let buffers = 2 * PAGE_SIZE + HUGE_BYTES + self.stream.memory_bytes();
+        self.compressor.sizeof() + buffers
     }
-}
-
-/// A coder that tries as hard as this.
-fn coder(strategy: Strategy) -> Coder {
-    Coder::new(&[
-        (Parameter::ZSTD_c_compressionLevel, LEVEL),
-        (Parameter::ZSTD_c_strategy, strategy as i32),
-        // It looks for nothing itself: tables as small as can be, and any match is long enough.
-        (Parameter::ZSTD_c_hashLog, TABLE_BITS_MIN),
-        (Parameter::ZSTD_c_chainLog, TABLE_BITS_MIN),
-        (Parameter::ZSTD_c_minMatch, MATCH_BYTES_MIN),
-        // Reaches over page and dictionary.
-        (Parameter::ZSTD_c_windowLog, WINDOW_BITS),
-    ])
 }
 
 impl Default for DenseStream {
@@ -232,12 +167,9 @@ mod tests {
 
     #[test]
     fn a_dictionary_saves_bytes_and_survives_being_stored() {
-        // What it saves, and not what is given away for speed.
-        let small = Effort { quick_bytes: 0, ..Effort::STORE };
         let trained = dictionary(5);
         let again = Dictionary::from_bytes(trained.bytes().into()).expect("its own bytes");
-        let (mut dense, mut zstd, mut back) =
-            (DenseStream::with_effort(small), Zstd::new(), [0; PAGE_SIZE]);
+        let (mut dense, mut zstd, mut back) = (DenseStream::new(), Zstd::new(), [0; PAGE_SIZE]);
         *dense.page = page(12_345);
         let without = dense.compress().expect("text").len();
         assert!(dense.load(Some(&trained)));
@@ -247,29 +179,6 @@ mod tests {
         assert_eq!(back, page(12_345));
         assert!(dense.load(None));
         assert_eq!(dense.compress().expect("text").len(), without);
-    }
-
-    #[test]
-    fn a_frame_may_be_longer_by_so_much_and_comes_back() {
-        let (trained, mut others) = (dictionary(5), 0);
-        let mut streams = [0, 48, PAGE_SIZE].map(|quick_bytes| {
-            let mut stream = DenseStream::with_effort(Effort { quick_bytes, ..Effort::STORE });
-            assert!(stream.load(Some(&trained)));
-            stream
-        });
-        for seed in 0..50 {
-            let [small, some, any] = streams.each_mut().map(|stream| {
-                *stream.page = page(12_345 + seed);
-                let len = stream.compress().expect("text").len();
-                assert!(stream.comes_back(len, Some(&trained)));
-                stream.page[77] ^= 1;
-                assert!(!stream.comes_back(len, Some(&trained)), "it is another page now");
-                len
-            });
-            assert!(some <= small + 48 && (some == small || some == any), "{small} {some} {any}");
-            others += usize::from(any != small);
-        }
-        assert!(others > 0, "some are coded in another way");
     }
 
     #[test]

@@ -6,18 +6,18 @@
 //! times as large.
 
 use crate::limits::DICTIONARY_BYTES;
-use crate::sys::zdict::{self, Cover, Prepared};
+use crate::sys::zdict::{self, Cover};
 use crate::units::{PAGE_SIZE, Page};
 use std::fmt;
 use zstd_safe::DDict;
 
-/// Measured: bench/NOTES.md, "Dictionaries". The level is one whose matches are like those of
-/// [`DenseStream`](super::DenseStream), so that the statistics are of use to it.
-const COVER: Cover = Cover { segment_bytes: 200, match_bytes: 8, table_bits: 18, level: 15 };
+/// Measured: bench/NOTES.md, "Dictionaries".
+const COVER: Cover = Cover { segment_bytes: 200, match_bytes: 8, table_bits: 18, level: 6 };
 
 /// A dictionary, ready for decompression.
 pub struct Dictionary {
-    prepared: Prepared,
+    bytes: Box<[u8]>,
+    prepared: DDict<'static>,
 }
 
 impl Dictionary {
@@ -38,27 +38,28 @@ impl Dictionary {
 
     /// A dictionary trained before. `None` without memory, or if these bytes are none. Allocates.
     pub fn from_bytes(bytes: Box<[u8]>) -> Option<Self> {
-        Some(Self { prepared: Prepared::new(bytes)? })
+        let prepared = DDict::try_create(&bytes)?;
+        Some(Self { bytes, prepared })
     }
 
     /// What [`Dictionary::from_bytes`] takes.
-    pub const fn bytes(&self) -> &[u8] {
-        self.prepared.bytes()
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Memory it takes, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes().len() + self.prepared.get().sizeof()
+        self.bytes.len() + self.prepared.sizeof()
     }
 
     /// The form that decompression uses.
-    pub(super) fn prepared(&self) -> &DDict<'static> {
-        self.prepared.get()
+    pub(super) const fn prepared(&self) -> &DDict<'static> {
+        &self.prepared
     }
 }
 
 impl fmt::Debug for Dictionary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dictionary").field("bytes", &self.bytes().len()).finish_non_exhaustive()
+        f.debug_struct("Dictionary").field("bytes", &self.bytes.len()).finish_non_exhaustive()
     }
 }

@@ -67,19 +67,6 @@ impl Stream {
         self.zstd.decompress_with(&self.object[..len], dictionary, page)
     }
 
-    /// The page of an object made with this dictionary, or without, that lies elsewhere.
-    pub(super) fn check(
-        &mut self,
-        object: &[u8],
-        dictionary: Option<&Dictionary>,
-        page: &mut Page,
-    ) -> Result<(), IoError> {
-        match dictionary {
-            Some(dictionary) => self.zstd.decompress_with(object, dictionary, page),
-            None => self.zstd.decompress(object, page),
-        }
-    }
-
     /// Memory it takes, in bytes.
     pub fn memory_bytes(&self) -> usize {
         // The table of lz4 takes 16 KiB.

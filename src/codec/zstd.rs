@@ -90,7 +90,7 @@ impl Zstd {
 }
 
 /// Level and frame format.
-fn set_up(compressor: &mut CCtx<'_>, level: i32) {
+pub(super) fn set_up(compressor: &mut CCtx<'_>, level: i32) {
     for parameter in [
         CParameter::CompressionLevel(level),
         CParameter::Format(FrameFormat::Magicless),

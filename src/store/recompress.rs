@@ -2,7 +2,7 @@
 
 use super::Store;
 use super::dictionaries::Pin;
-use crate::codec::{DenseStream, Dictionary, lz4};
+use crate::codec::{DenseStream, lz4};
 use crate::error::IoError;
 use crate::stats::{Counter, QueueStats};
 use crate::table::{Entry, Touch};
@@ -131,17 +131,13 @@ impl Store {
         // Counting and publishing a new object takes a dictionary that stays; one that was retired
         // must not come back.
         let pin = self.dictionaries.pin(recompressor.version);
-        let installed = pin.as_ref().and_then(|pin| pin.as_ref());
-        let id = installed.map_or(0, |installed| installed.id);
+        let id = pin.as_ref().and_then(|pin| pin.as_ref()).map_or(0, |installed| installed.id);
         if id != recompressor.id {
             return Recompressed::Nothing;
         }
         let found = self.fetch(slot, &mut recompressor.dense);
         let result = match found {
-            Ok(Some(old)) => {
-                let dictionary = installed.map(|installed| &installed.dictionary);
-                self.recompress_object(slot, old, (recompressor, dictionary), stats)
-            }
+            Ok(Some(old)) => self.recompress_object(slot, old, recompressor, stats),
             Ok(None) => Recompressed::Nothing,
             Err(_) => Recompressed::Corrupt,
         };
@@ -190,7 +186,7 @@ impl Store {
         &self,
         slot: SlotIndex,
         old: Entry,
-        (recompressor, dictionary): (&mut Recompressor, Option<&Dictionary>),
+        recompressor: &mut Recompressor,
         stats: &QueueStats,
     ) -> Recompressed {
         let (mark, version) = (recompressor.mark(), recompressor.version);
@@ -203,9 +199,7 @@ impl Store {
         let keep = |len: &usize| {
             matches!(old, Entry::Zstd { .. }) || self.pool.object_bytes(*len) < before
         };
-        // Made by calls that zstd does not promise much about, so nothing is taken for granted.
-        let good = |len: &usize| keep(len) && dense.comes_back(*len, dictionary);
-        let Some(len) = len.filter(good) else {
+        let Some(len) = len.filter(keep) else {
             return self.note_useless(slot, old, mark);
         };
         // What is free may be promised to staged pages.
@@ -295,8 +289,6 @@ impl Recompressor {
     ) -> Recompressed {
         let old = store.fetch(slot, &mut self.dense).expect("readable").expect("an object");
         meanwhile();
-        let pin = store.dictionaries.pin(self.version);
-        let dictionary = pin.as_ref().and_then(|pin| pin.as_ref()).map(|i| &i.dictionary);
-        store.recompress_object(slot, old, (self, dictionary), stats)
+        store.recompress_object(slot, old, self, stats)
     }
 }

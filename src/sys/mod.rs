@@ -24,7 +24,6 @@ pub mod ublk_abi;
 pub mod uring;
 pub mod wake;
 pub mod zdict;
-pub mod zframe;
 
 /// Errno values that code above this level tells apart.
 pub mod errno {

@@ -1,11 +1,6 @@
-//! Dictionaries of zstd: training, the one call of the C library that `zstd_safe` has no form of
-//! with these parameters (its own call tries many of them and takes five times the memory); and one
-//! that is prepared for decompression and kept in memory once.
+//! Training of zstd dictionaries: the one call of the C library that `zstd_safe` has no form of
+//! with these parameters. Its own call tries many of them and takes five times the memory.
 
-use std::fmt;
-use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
-use zstd_safe::DDict;
 use zstd_safe::zstd_sys::{
     ZDICT_fastCover_params_t, ZDICT_isError, ZDICT_params_t, ZDICT_trainFromBuffer_fastCover,
 };
@@ -62,60 +57,6 @@ pub fn train(
     // SAFETY: a question about a number.
     let failed = unsafe { ZDICT_isError(result) } != 0;
     (!failed && result <= dictionary.len()).then_some(result)
-}
-
-/// A dictionary prepared for decompression together with its bytes, to which that refers instead of
-/// having a copy.
-pub struct Prepared {
-    dictionary: ManuallyDrop<DDict<'static>>,
-    bytes: NonNull<[u8]>,
-}
-
-// SAFETY: it owns the bytes, and neither they nor what refers to them changes or is tied to a
-// thread.
-unsafe impl Send for Prepared {}
-// SAFETY: as above.
-unsafe impl Sync for Prepared {}
-
-impl Prepared {
-    /// `None` without memory, or if these bytes are no dictionary. Allocates.
-    pub fn new(bytes: Box<[u8]>) -> Option<Self> {
-        let bytes = NonNull::from(Box::leak(bytes));
-        // SAFETY: the bytes stay where they are, unchanged, until they are freed; that is after
-        // whatever refers to them is gone: here, or in `drop`.
-        let dictionary = DDict::try_create_by_reference(unsafe { bytes.as_ref() });
-        if dictionary.is_none() {
-            // SAFETY: they come from a box, and nothing refers to them.
-            drop(unsafe { Box::from_raw(bytes.as_ptr()) });
-        }
-        Some(Self { dictionary: ManuallyDrop::new(dictionary?), bytes })
-    }
-
-    /// Its bytes.
-    pub const fn bytes(&self) -> &[u8] {
-        // SAFETY: they are there, unchanged, as long as this is.
-        unsafe { self.bytes.as_ref() }
-    }
-
-    /// The form that decompression uses.
-    pub fn get(&self) -> &DDict<'static> {
-        &self.dictionary
-    }
-}
-
-impl Drop for Prepared {
-    fn drop(&mut self) {
-        // SAFETY: it is not used again.
-        unsafe { ManuallyDrop::drop(&mut self.dictionary) };
-        // SAFETY: they come from a box, and what referred to them is gone.
-        drop(unsafe { Box::from_raw(self.bytes.as_ptr()) });
-    }
-}
-
-impl fmt::Debug for Prepared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared").field("bytes", &self.bytes.len()).finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

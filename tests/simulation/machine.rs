@@ -435,7 +435,6 @@ const EFFORT: Effort = Effort {
     search_bits: 1,
     match_bytes: 5,
     enough_bytes: 16,
-    quick_bytes: 32,
 };
 
 /// Anything else than a planned crash goes on up.

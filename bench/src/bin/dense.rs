@@ -32,8 +32,7 @@ struct Args {
     /// Sizes of dictionaries in KiB, 0 for none
     #[arg(long, value_delimiter = ',', default_values_t = [64usize])]
     kib: Vec<usize>,
-    /// Efforts: greedy, lazy, opt; store is what the store uses. With :BYTES, a frame may be so
-    /// much longer if that makes it faster to read
+    /// Efforts: greedy, lazy, opt; store is what the store uses
     #[arg(long, value_delimiter = ',', default_values_t = ["store".to_owned()])]
     efforts: Vec<String>,
     /// Pages that a dictionary is trained on
@@ -54,15 +53,13 @@ struct Args {
 }
 
 fn effort(name: &str) -> Effort {
-    let (name, quick) = name.split_once(':').map_or((name, None), |(n, bytes)| (n, Some(bytes)));
-    let quick_bytes = quick.map_or(Effort::STORE.quick_bytes, |b| b.parse().expect("bytes"));
     let (strategy, table_bits, search_bits, enough_bytes) = match name {
         "greedy" => (Strategy::ZSTD_greedy, 15, 3, 2),
         "lazy" => (Strategy::ZSTD_lazy2, 16, 5, 16),
         "opt" => (Strategy::ZSTD_btopt, 16, 4, 32),
-        _ => return Effort { quick_bytes, ..Effort::STORE },
+        _ => return Effort::STORE,
     };
-    Effort { strategy, table_bits, search_bits, match_bytes: 4, enough_bytes, quick_bytes }
+    Effort { strategy, table_bits, search_bits, match_bytes: 4, enough_bytes }
 }
 
 /// A store that holds all pages as lz4 objects.

@@ -2,7 +2,8 @@
 //!
 //! It does what the daemon does with a plan and a verdict, and checks on the way that no plan is
 //! exceeded.
-#![allow(dead_code)]
+// Not every test uses all of it.
+#![allow(dead_code, unused_imports)]
 
 mod any;
 
