@@ -1,6 +1,6 @@
 # desc: a policy in a script under real swap: hot reload, a version that is refused, one that breaks, who takes over has it
 # requires: uswap jq hog curl
-# kernels: new
+# kernels:
 # memory: 700
 # seconds: 400
 # smp: 2
@@ -19,7 +19,7 @@ printf 'fn rank(page) {\n  page.aeg_ticks\n}\n' >wrong.rhai
 expect_brief_failure 2 'wrong.rhai:2: rank: .*aeg_ticks' uswap run --size 1G --pool 300M --policy ./wrong.rhai
 
 say "it guides from the start, named from where one is"
-start_uswap --name script --size 1G --pool 300M --swapon --discard --policy ./mine.rhai --metrics 127.0.0.1:9998
+start_uswap --name script --size 1G --pool 500M --swapon --discard --policy ./mine.rhai --metrics 127.0.0.1:9998
 within 30 is_swap "$DEV" || die "--swapon: no swap area 30 s after ready"
 policy() { status ".policy.$1"; }
 expect_status .policy.name /root/policies/mine.rhai

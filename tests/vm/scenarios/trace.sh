@@ -126,6 +126,7 @@ expect_status .safety.queue_allocations 0
 
 say "the service ends: so does the recording"
 record
+swap_out 40
 expect swapoff swapoff "$DEV"
 kill -TERM "$USWAP_PID"
 wait "$RECORDER" || die "the recorder failed: $(cat /tmp/record.err)"
