@@ -89,7 +89,7 @@ impl Parent<'_> {
         self.members().for_each(|member| drop(member.process.ask(Ask::End)));
         self.bury_all();
         let orderly = self.page.phase() == Phase::Ended;
-        self.pass_whispers_on();
+        self.speak_out();
         match ended {
             // It has said why, perhaps before its end was noticed.
             Ended::Code(code) if self.told || code == 0 || orderly => {
@@ -116,7 +116,7 @@ impl Parent<'_> {
         if StateDir::is_mounted(&self.dir)
             && let Err(e) = leftover::remove(&self.settings.name, &self.dir)
         {
-            (self.tell)(&e.to_string());
+            self.say(e.to_string());
         }
         if self.page.phase() == Phase::Ended {
             let _ = fs::remove_file(&self.settings.socket);

@@ -39,6 +39,7 @@ mod recording;
 mod room;
 mod running;
 mod scrape;
+mod scribe;
 mod seat;
 mod spill_file;
 mod spill_reads;

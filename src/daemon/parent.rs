@@ -5,20 +5,22 @@
 //! it; if the parent is the one that waits for memory, pages are served meanwhile. Everything it
 //! knows is in the control page, so another parent can go on where a dead one was.
 //!
-//! It has one thread, its memory is locked, and it is the last that the OOM killer takes. Children
-//! are started by vfork and exec of the program's copy in the state directory: nothing is read from
-//! a disk, and no page of the parent is write-protected. It keeps the libraries in memory that they
-//! need, and some memory that it lets go when a standby has to be made while nobody serves: then
-//! reclaim stands still, and what is free is all there is.
+//! It does all that in one thread, its memory is locked, and it is the last that the OOM killer
+//! takes. Children are started by vfork and exec of the program's copy in the state directory:
+//! nothing is read from a disk, and no page of the parent is write-protected. It keeps the libraries
+//! in memory that they need, and some memory that it lets go when a standby has to be made while
+//! nobody serves: then reclaim stands still, and what is free is all there is.
 //!
-//! It writes what it and the others have to say only while the device is served and a standby is
-//! warm: a log's page may be swapped out, and whoever waits for it cannot start a server.
+//! What it and the others have to say is written by a thread of its own ([`super::scribe`]), and
+//! only while the device is served and a standby is warm: a log's page may be swapped out, and
+//! whoever waits for it cannot start a server.
 
 use super::children::Member;
 use super::control_page::{ControlPage, Phase, Stage, Ticket};
 use super::leftover::{self, Found};
 use super::notify::{self, Manager};
 use super::program::{self, PROGRAM, keep_policy, read_words, write_words};
+use super::scribe::Scribe;
 use super::watchdog::Watchdog;
 use super::{Role, Tell, cannot, not_confined, protect, state};
 use crate::config::Settings;
@@ -26,7 +28,6 @@ use crate::error::{StartError, StartResult};
 use crate::sys::confine;
 use crate::sys::guard;
 use crate::sys::heap;
-use crate::sys::lockfile::LockFile;
 use crate::sys::map::Held;
 use crate::sys::process::{Ask, Ended, Identity, Process, clock_us};
 use crate::sys::secret::random_key;
@@ -72,7 +73,7 @@ pub(super) struct Parent<'a> {
     pub(super) dir: PathBuf,
     pub(super) page: ControlPage,
     pub(super) words: Vec<OsString>,
-    pub(super) tell: Tell<'a>,
+    pub(super) scribe: Scribe,
     pub(super) members: [Option<Member>; MEMBERS],
     /// Whether the service was called ready.
     pub(super) announced: bool,
@@ -105,11 +106,12 @@ pub(super) struct Parent<'a> {
 
 /// Runs a service as its parent until it is stopped; the exit code that its server ended with.
 /// `words`: what the server is to be started with. `ready` is called with the device path once I/O
-/// is served and, if memory allows, a standby is warm.
+/// is served and, if memory allows, a standby is warm. It and `tell` are called by a thread of
+/// their own, and may wait.
 pub fn run(
     settings: &Settings,
     words: Vec<OsString>,
-    ready: &mut dyn FnMut(&str),
+    ready: &mut (dyn FnMut(&str) + Send),
     tell: Tell<'_>,
 ) -> StartResult<u8> {
     // Before anything that may wait for memory: perhaps nobody serves, and what reclaim would write
@@ -120,37 +122,51 @@ pub fn run(
     let mut controller = Controller::open()?;
     let (name, found) = leftover::take_or_find(&settings.name, &settings.run_dir, &mut controller)?;
     drop(controller);
-    let begins = found.is_none();
-    let mut parent = match found {
-        None => Parent::begin(settings, words, tell)?,
-        Some(found) => Parent::go_on(settings, &words, found, tell)?,
-    };
-    let identity = Identity::own().map_err(|e| cannot("read /proc/self/stat", &e))?;
-    parent.page.become_parent(identity);
-    if let Err(e) = protect(settings, tell) {
-        // What serves already goes on serving.
-        if begins {
-            parent.give_up();
+    // Nothing but the lock is held by then, and all is written when the scope ends.
+    std::thread::scope(|scope| {
+        let scribe = Scribe::start(scope, &name, ready, tell)?;
+        let mut parent = Parent::prepare(settings, words, found, scribe)?;
+        if let Err(e) = prepared {
+            parent.say(format!("cannot run before other processes ({e})"));
         }
-        return Err(e);
-    }
-    parent._libraries = program::hold_libraries();
-    if let Err(e) = confine::confine_parent() {
-        parent.say(not_confined(&e));
-    }
-    if let Err(e) = prepared {
-        parent.say(format!("cannot run before other processes ({e})"));
-    }
-    let result = parent.watch(&mut signals, ready);
-    parent.pass_whispers_on();
-    parent.lines.drain(..).for_each(|line| tell(&line));
-    drop::<LockFile>(name);
-    result
+        let result = parent.watch(&mut signals);
+        parent.speak_out();
+        result
+    })
 }
 
 impl<'a> Parent<'a> {
+    /// The parent of a new service or of one that was found, protected and confined.
+    fn prepare(
+        settings: &'a Settings,
+        words: Vec<OsString>,
+        found: Option<Found>,
+        scribe: Scribe,
+    ) -> StartResult<Self> {
+        let begins = found.is_none();
+        let mut parent = match found {
+            None => Parent::begin(settings, words, scribe)?,
+            Some(found) => Parent::go_on(settings, &words, found, scribe)?,
+        };
+        let identity = Identity::own().map_err(|e| cannot("read /proc/self/stat", &e))?;
+        parent.page.become_parent(identity);
+        if let Err(e) = protect(settings, &|line| parent.scribe.write(line.into())) {
+            // What serves already goes on serving.
+            if begins {
+                parent.give_up();
+            }
+            parent.speak_out();
+            return Err(e);
+        }
+        parent._libraries = program::hold_libraries();
+        if let Err(e) = confine::confine_parent() {
+            parent.say(not_confined(&e));
+        }
+        Ok(parent)
+    }
+
     /// A new service: its directory, the program in it, the first server.
-    fn begin(settings: &'a Settings, words: Vec<OsString>, tell: Tell<'a>) -> StartResult<Self> {
+    fn begin(settings: &'a Settings, words: Vec<OsString>, scribe: Scribe) -> StartResult<Self> {
         let path = state::dir_of(&settings.run_dir, &settings.name);
         let dir = StateDir::mount(&path, 0).map_err(|e| {
             let what = format!("cannot mount a noswap tmpfs on {} ({e})", path.display());
@@ -166,7 +182,7 @@ impl<'a> Parent<'a> {
             ControlPage::create(&path, cookie).map_err(|e| cannot("make the control page", &e))?;
         write_words(&path, &words).map_err(|e| cannot("note the settings", &e))?;
         keep_policy(&path, &settings.policy).map_err(|e| cannot("keep the policy", &e))?;
-        let mut parent = Self::new(settings, path, page, words, tell);
+        let mut parent = Self::new(settings, path, page, words, scribe);
         parent.start(Role::First).map_err(|e| cannot("start the server", &e))?;
         // Whoever ends last removes it.
         dir.leave();
@@ -178,12 +194,12 @@ impl<'a> Parent<'a> {
         settings: &'a Settings,
         words: &[OsString],
         found: Found,
-        tell: Tell<'a>,
+        scribe: Scribe,
     ) -> StartResult<Self> {
         let Found { dir, page } = found;
         let old = read_words(&dir).map_err(|e| cannot("read the settings of the service", &e))?;
         let same = old == *words;
-        let mut parent = Self::new(settings, dir, page, old, tell);
+        let mut parent = Self::new(settings, dir, page, old, scribe);
         // Whoever starts it wants it to go on.
         parent.page.want_end(false);
         for ticket in parent.page.recent_tickets() {
@@ -210,14 +226,14 @@ impl<'a> Parent<'a> {
         dir: PathBuf,
         page: ControlPage,
         words: Vec<OsString>,
-        tell: Tell<'a>,
+        scribe: Scribe,
     ) -> Self {
         Self {
             settings,
             dir,
             page,
             words,
-            tell,
+            scribe,
             members: [const { None }; MEMBERS],
             announced: false,
             serving_since_us: None,
@@ -241,7 +257,7 @@ impl<'a> Parent<'a> {
     }
 
     /// The parent's life.
-    fn watch(&mut self, signals: &mut Signals, ready: &mut dyn FnMut(&str)) -> StartResult<u8> {
+    fn watch(&mut self, signals: &mut Signals) -> StartResult<u8> {
         loop {
             if self.wait(signals) == Some(Told::End) {
                 self.pass_on();
@@ -253,7 +269,7 @@ impl<'a> Parent<'a> {
             self.guard_server();
             self.look_for_successor();
             self.look_for_heir();
-            self.announce(ready);
+            self.announce();
             self.speak();
             self.report_to_manager();
         }

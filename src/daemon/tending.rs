@@ -81,25 +81,30 @@ impl Parent<'_> {
         self.lines.push_back(line);
     }
 
-    /// Writes what has to be said, if nobody has to wait for that.
+    /// Has written what has to be said, as far as there is room for it. The log's page may be in the
+    /// device: as long as nobody serves, what is there to be said stays here.
     pub(super) fn speak(&mut self) {
         let safe = match self.page.phase() {
-            // The log's page may be in the device.
             Phase::Serving => self.settled() || (self.is_served() && self.is_calm()),
             Phase::Starting | Phase::Ended => true,
         };
-        if safe {
-            self.lines.drain(..).for_each(|line| (self.tell)(&line));
-            self.pass_whispers_on();
+        while safe && self.scribe.has_room() {
+            let Some(line) = self.next_line() else { return };
+            self.scribe.write(line);
         }
     }
 
-    /// Writes what servers and standbys have to say.
-    pub(super) fn pass_whispers_on(&mut self) {
-        while let Some(line) = self.page.whispers().fetch() {
-            (self.tell)(&line);
-            self.told = true;
+    /// Has everything written that has to be said. Waits for that, so only where the service ends.
+    pub(super) fn speak_out(&mut self) {
+        while let Some(line) = self.next_line() {
+            self.scribe.write(line);
         }
+    }
+
+    /// What this process, then what servers and standbys have to say.
+    fn next_line(&mut self) -> Option<String> {
+        let own = self.lines.pop_front();
+        own.or_else(|| self.page.whispers().fetch().inspect(|_| self.told = true))
     }
 
     /// Whether whoever serves has done so for some time, or there has been no trouble yet.
@@ -114,17 +119,17 @@ impl Parent<'_> {
     }
 
     /// Calls the service ready, once.
-    pub(super) fn announce(&mut self, ready: &mut dyn FnMut(&str)) {
+    pub(super) fn announce(&mut self) {
         let (Some(since), false) = (self.serving_since_us, self.announced) else { return };
         let Some(id) = self.page.device() else { return };
         let warm = self.heir().is_some_and(|heir| self.is_warm(heir));
         let late = clock_us() > since + FIRST_STANDBY_WAIT_US || self.failures > 2;
-        if warm || late {
+        if (warm || late) && self.scribe.has_room() {
             if !warm {
                 self.say("there is no standby yet: if the server dies, pages wait for one".into());
             }
             self.announced = true;
-            ready(&block_path(id).display().to_string());
+            self.scribe.announce(block_path(id).display().to_string());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,21 @@ impl LockFile {
             }
         }
     }
+
+    /// Gives the calling thread a table of descriptors of its own that lacks this one: when the
+    /// rest of the process ends, so does the lock, even if this thread cannot end yet. Descriptors
+    /// that others open from now on are not this thread's.
+    pub fn disown(&self) -> io::Result<()> {
+        // SAFETY: the thread only keeps using descriptors that it has now, which stay open in its
+        // table whatever others do to theirs.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES)? };
+        // SAFETY: closes it in this thread's table alone; the value's owner has another table. This
+        // thread uses the value no more.
+        match unsafe { libc::close(self.file.as_raw_fd()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 impl Drop for LockFile {
@@ -64,5 +80,29 @@ mod tests {
         drop(first);
         assert!(!path.exists());
         assert!(LockFile::take(&path).expect("file").is_some());
+    }
+
+    #[test]
+    fn a_thread_that_disowns_a_lock_neither_ends_nor_keeps_it() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("x.lock");
+        let lock = LockFile::take(&path).expect("file").expect("free");
+        let (end, ended) = std::sync::mpsc::sync_channel::<()>(0);
+        std::thread::scope(|scope| {
+            let (tell, told) = std::sync::mpsc::sync_channel(0);
+            let lock = &lock;
+            scope.spawn(move || {
+                tell.send(lock.disown()).expect("heard");
+                let _ = ended.recv();
+            });
+            told.recv().expect("said").expect("own descriptors");
+            assert!(LockFile::take(&path).expect("file").is_none(), "the lock went");
+            // What the end of a process does.
+            // SAFETY: nobody uses the descriptor of `lock` any more.
+            assert_eq!(unsafe { libc::close(lock.file.as_raw_fd()) }, 0);
+            assert!(LockFile::take(&path).expect("file").is_some(), "the thread keeps the lock");
+            drop(end);
+        });
+        std::mem::forget(lock);
     }
 }

@@ -140,6 +140,8 @@ expect_confined() {
     for pid in "$server" "$standby"; do
         expect_equal "what $pid can have" $((0x$(rights "$pid" CapPrm))) $control
         [ "$(find "/proc/$pid/task" -maxdepth 1 -mindepth 1 | wc -l)" -gt 4 ] || die "hardly a thread in $pid"
+    done
+    for pid in "$parent" "$server" "$standby"; do
         for task in "/proc/$pid/task"/*; do
             [ "$task" != "/proc/$pid/task/$pid" ] || continue
             expect_equal "seccomp of $task" "$(rights "${task#/proc/}" Seccomp)" 2

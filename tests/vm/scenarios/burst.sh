@@ -9,7 +9,7 @@
 . /vm/lib.sh
 
 BURST_KIB=${BURST_KIB:-4096} # of one burst; what staging takes is printed with the result
-ROUNDS=${ROUNDS:-15}
+ROUNDS=${ROUNDS:-7}
 IDLE_SECONDS=10
 COMMON="--size 1G --queues 2 --depth 64"
 

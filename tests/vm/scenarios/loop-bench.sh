@@ -5,6 +5,7 @@
 # seconds: 560
 # smp: 2
 # alone: yes
+# measures: yes
 # awake: yes
 # scratch: 400M
 # modules: ublk_drv loop brd virtio_blk

@@ -5,6 +5,7 @@
 # seconds: 560
 # smp: 2
 # alone: yes
+# measures: yes
 # awake: yes
 # disk: pages
 # include: pressure.sh

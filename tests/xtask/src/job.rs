@@ -96,16 +96,23 @@ impl Job {
         Self { name: "selftest".into(), kernel: "new".into(), script, text: String::new() }
     }
 
-    /// Every scenario on every kernel it names, the longest first, and the package under systemd.
+    /// What `test` runs: every scenario that shows something true or false on every kernel it
+    /// names, the longest first, and the package under systemd.
     pub fn all() -> Result<Vec<Self>, String> {
         let mut jobs = vec![Self::selftest(), Self::systemd("6.12"), Self::systemd("new")];
-        for name in names()? {
-            let any = Self::find(&name, "")?;
-            let kernels = header(&any.text, "kernels").split_whitespace();
-            jobs.extend(kernels.map(|k| Self { kernel: k.into(), ..any.clone() }));
-        }
+        jobs.extend(scenarios()?.into_iter().filter(|job| !job.only_measures()));
         jobs.sort_by_key(|job| std::cmp::Reverse(job.seconds()));
         Ok(jobs)
+    }
+
+    /// What `bench guests` runs: those that give numbers to compare, whose absolute values say
+    /// nothing.
+    pub fn measuring() -> Result<Vec<Self>, String> {
+        Ok(scenarios()?.into_iter().filter(Self::only_measures).collect())
+    }
+
+    fn only_measures(&self) -> bool {
+        header(&self.text, "measures") == "yes"
     }
 
     fn seconds(&self) -> u32 {
@@ -200,6 +207,17 @@ impl Job {
     }
 }
 
+/// On every kernel that they name.
+fn scenarios() -> Result<Vec<Job>, String> {
+    let mut jobs = Vec::new();
+    for name in names()? {
+        let any = Job::find(&name, "")?;
+        let kernels = header(&any.text, "kernels").split_whitespace();
+        jobs.extend(kernels.map(|k| Job { kernel: k.into(), ..any.clone() }));
+    }
+    Ok(jobs)
+}
+
 fn names() -> Result<Vec<String>, String> {
     let directory = root().join("tests/vm/scenarios");
     let entries = fs::read_dir(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
@@ -223,8 +241,9 @@ mod tests {
 
     #[test]
     fn every_scenario_says_what_it_needs() {
-        let jobs = Job::all().unwrap();
+        let mut jobs = Job::all().unwrap();
         assert!(jobs.len() > 10);
+        jobs.extend(Job::measuring().unwrap());
         assert!(jobs.iter().any(Job::has_limits), "nothing is held to bench/limits.toml");
         for job in jobs.iter().filter(|job| !job.text.is_empty()) {
             for key in ["desc", "requires", "kernels", "memory", "seconds", "smp"] {
@@ -232,6 +251,14 @@ mod tests {
             }
             assert!(["6.12", "new"].contains(&job.kernel.as_str()), "{}", job.name);
         }
+    }
+
+    #[test]
+    fn what_only_measures_is_no_test_and_has_the_machine_to_itself() {
+        let measuring = Job::measuring().unwrap();
+        assert!(!measuring.is_empty() && measuring.iter().all(Job::wants_machine));
+        let tested = Job::all().unwrap();
+        assert!(tested.iter().all(|job| measuring.iter().all(|other| other.name != job.name)));
     }
 
     #[test]

@@ -38,6 +38,7 @@ usage: cargo xtask TASK
                            instructions for each page, beside bench/limits.toml (--bless: write it)
   bench profile [-k 6.12|new]
                            where the time of a swap-out goes, by perf in a guest (Markdown table)
+  bench guests             the scenarios that only measure, which are no part of `test`
   screens                  the pictures of README, from a service at work in a guest
   deb                      the Debian package
   setup [--refresh]        QEMU, tools and kernels for the guests (asks the package manager)
@@ -124,6 +125,7 @@ fn main() -> ExitCode {
         ["vm", ..] => vm(&arguments[1..]),
         ["bench", "swap", ..] => bench::swap(&arguments[2..]),
         ["screens"] => measure::screens(),
+        ["bench", "guests"] => steps::measure(),
         ["bench", words @ ..] => measure::measure(words),
         ["deb"] => deb::deb(),
         ["coverage"] => coverage::task(),

@@ -224,6 +224,16 @@ fn verdict(tally: Tally, require_vm: bool) -> Outcome {
     Ok(())
 }
 
+/// All scenarios that only measure, one by one; they must still end well.
+pub fn measure() -> Outcome {
+    setup(&[])?;
+    build()?;
+    pages::provide()?;
+    let tally = run_jobs(Job::measuring()?);
+    println!("{}", tally.line());
+    verdict(tally, true)
+}
+
 /// All checks; `quick` leaves out the guests except one. With `require_vm` none may be skipped.
 pub fn test(quick: bool, require_vm: bool) -> Outcome {
     // First, because it also provides what tests of this machine run.

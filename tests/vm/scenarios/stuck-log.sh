@@ -1,0 +1,65 @@
+# desc: the service's log takes nothing, its writer cannot even be killed: servers, standbys and parents are made as ever
+# requires: uswap killer jq mkfs.ext4 fsfreeze cmp
+# kernels: 6.12 new
+# memory: 1000
+# seconds: 240
+# smp: 2
+# modules: ublk_drv null_blk ext4
+. /vm/lib.sh
+
+say "a file system for the log"
+mount -t configfs configfs /sys/kernel/config 2>/dev/null
+mkdir /sys/kernel/config/nullb/disk
+for setting in memory_backed=1 size=64 blocksize=4096 power=1; do
+    echo "${setting#*=}" >"/sys/kernel/config/nullb/disk/${setting%=*}"
+done
+DISK=/dev/$(cd /sys/block && for name in nullb* disk; do [ "$(cat $name/size 2>/dev/null)" = $((64 << 11)) ] && echo $name; done)
+[ -b "$DISK" ] || die "no null_blk device: $DISK"
+expect mkfs mkfs.ext4 -q "$DISK"
+mkdir -p /mnt
+expect mount mount -t ext4 "$DISK" /mnt
+
+USWAP_LOG=/mnt/log
+start_uswap --name one --size 256M --pool 128M
+server() { status .processes.server_pid; }
+standby() { status .processes.standby_pid; }
+dd if=/dev/urandom of=/tmp/data bs=1M count=64 2>/dev/null
+same() { timeout 20 dd if="$DEV" of=/tmp/back bs=128k count=512 iflag=direct 2>/dev/null && cmp /tmp/data /tmp/back; }
+expect write dd if=/tmp/data of="$DEV" bs=128k oflag=direct conv=notrunc 2>/dev/null
+expect "all of it as it was" same
+# Of the process that was started, parent or not.
+writer_waits() { cat "/proc/$USWAP_PID"/task/*/stack 2>/dev/null | grep -qE 'ext4_.*write|sb_start|percpu_rwsem'; }
+
+say "nothing can be written: whoever tries waits in the kernel, and SIGKILL does not help"
+expect fsfreeze fsfreeze -f /mnt
+kill -9 "$(standby)"
+within 20 writer_waits || die "nobody writes to the log: $(cat "/proc/$USWAP_PID"/task/*/stack)"
+former=$(server)
+# Not the shell's kill: whoever looks must not wait for the device, and it need not.
+expect killer killer --dir /run/uswap/one --victim both --times 1 --min-ms 0 --max-ms 0 --warm
+expect "all of it as it was" same
+[ "$(server)" != "$former" ] || die "the server still lives"
+expect killer killer --dir /run/uswap/one --victim both --times 2 --min-ms 0 --max-ms 0 --warm
+expect "all of it as it was" same
+writer_waits || die "nobody waits for the log any more"
+
+say "nobody is left, but for the thread that waits for its log; another parent goes on"
+stuck=$USWAP_PID
+killer --dir /run/uswap/one --victim all --times 1 --min-ms 0 --max-ms 0 --warm || die "cannot kill all"
+USWAP_PID=$stuck
+writer_waits || die "the thread that waits for the log is gone"
+USWAP_LOG=/tmp/other.log
+start_uswap --name one --size 256M --pool 128M
+expect "all of it as it was" same
+expect_status .processes.standby_warm true
+
+say "the log goes on: what waited is in it"
+expect fsfreeze fsfreeze -u /mnt
+within 10 gone "$stuck" || die "process $stuck does not end"
+cat /mnt/log
+grep -q . /mnt/log || die "the log is empty"
+sed 's/^/   /' "$USWAP_LOG"
+expect_safe
+expect_confined
+stop_uswap
+say "stuck-log passed"
