@@ -53,9 +53,8 @@ impl Scribe {
         let builder = thread::Builder::new().name("uswap-scribe".into()).stack_size(STACK_BYTES);
         let work = move || {
             let alone = name.disown();
-            // It is in nobody's way, and needs no right. A kernel that refuses leaves it as it is.
+            // It is in nobody's way. A kernel that refuses leaves it as it is.
             let _ = guard::be_ordinary();
-            let _ = drop_capabilities(Duty::Pages);
             let goes_on = alone.is_ok();
             let _ = begun.send(alone);
             if goes_on {
@@ -87,6 +86,9 @@ impl Scribe {
 
 fn write(words: &Receiver<Word>, ready: &mut (dyn FnMut(&str) + Send), tell: Tell<'_>) {
     for word in words {
+        // It needs no right, once the limit of locked memory has been raised: then, not before,
+        // this takes the last one. Refused, it stays as it is.
+        let _ = drop_capabilities(Duty::Pages);
         match word {
             Word::Line(line) => tell(&line),
             Word::Ready(device) => ready(&device),

@@ -103,7 +103,7 @@ pub fn swap(words: &[String]) -> Outcome {
     let wanted = Wanted::parse(words)?;
     let job = Job::find("swapbench", &wanted.kernel)?;
     setup(&[])?;
-    build()?;
+    build(&["swapreport"])?;
     pages::provide()?;
     let log = target().join("vm/swapbench.out");
     watch(&mut job.command_with(&["-t", SECONDS_MAX], &wanted.arguments), &log)?;

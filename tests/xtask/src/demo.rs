@@ -8,7 +8,7 @@ pub fn demo() -> Outcome {
     println!("1. QEMU and a Debian kernel with ublk_drv (cached after the first time)");
     setup(&[])?;
     println!("2. building uswap and its measuring programs (release)");
-    build()?;
+    build(&[])?;
     println!("3. memory of programs that run here: what a swap device really gets to store");
     pages::capture()?;
     println!(

@@ -18,7 +18,7 @@ pub fn program() -> PathBuf {
 /// Builds, captures pages where there are none, and runs it.
 pub fn task(words: &[String]) -> Outcome {
     setup(&[])?;
-    build()?;
+    build(&[])?;
     pages::provide()?;
     run(Command::new(program()).arg("experiment").args(words))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Programs of this workspace that scenarios may name in `# requires:`.
-const OWN_PROGRAMS: [&str; 7] =
+pub const OWN_PROGRAMS: [&str; 7] =
     ["uswap", "hog", "killer", "capture", "swapbench", "opcount", "workload"];
 /// `boot` ends with it where something is missing on this machine (see its head).
 const CANNOT_RUN: i32 = 77;

@@ -20,7 +20,7 @@ fn run_logged(job: &Job) -> Result<String, String> {
 /// Counts on each kernel; with `bless` they become the limits.
 fn count(kernels: &[&str], bless: bool) -> Outcome {
     setup(&[])?;
-    build()?;
+    build(&[])?;
     let mut failures = Vec::new();
     for kernel in kernels {
         let run = Run::parse(&run_logged(&Job::find("counts", kernel)?)?);
@@ -35,7 +35,7 @@ fn count(kernels: &[&str], bless: bool) -> Outcome {
 /// Samples of a swap-out as a Markdown table.
 fn profile(kernel: &str) -> Outcome {
     setup(&[])?;
-    build()?;
+    build(&[])?;
     pages::provide()?;
     let samples = Samples::parse(&run_logged(&Job::of_bench("profile", kernel)?)?)?;
     let functions = samples.resolve(&target().join("release/uswap"))?;
@@ -46,7 +46,7 @@ fn profile(kernel: &str) -> Outcome {
 /// The pictures of README: a service at work in a guest, as `uswap top` and the dashboard show it.
 pub fn screens() -> Outcome {
     setup(&[])?;
-    build()?;
+    build(&["screens"])?;
     pages::provide()?;
     let job = Job::of_bench("screens", "new")?;
     run_logged(&job)?;

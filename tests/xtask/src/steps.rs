@@ -203,7 +203,7 @@ fn prepare(there: Outcome) -> End {
     if let Err(why) = package {
         println!("no package: {why}");
     }
-    match build().and_then(|()| pages::provide()) {
+    match build(&[]).and_then(|()| pages::provide()) {
         Ok(()) => End::Passed,
         Err(why) => End::Failed(why),
     }
@@ -227,7 +227,7 @@ fn verdict(tally: Tally, require_vm: bool) -> Outcome {
 /// All scenarios that only measure, one by one; they must still end well.
 pub fn measure() -> Outcome {
     setup(&[])?;
-    build()?;
+    build(&[])?;
     pages::provide()?;
     let tally = run_jobs(Job::measuring()?);
     println!("{}", tally.line());

@@ -10,7 +10,7 @@ pub const USAGE: &str = "\
 
 /// Builds and simulates; no guest, no root.
 pub fn task() -> Outcome {
-    build()?;
+    build(&["study"])?;
     let mut study = Command::new(target().join("release/study"));
     study.arg("--uswap").arg(target().join("release/uswap"));
     study.arg("--traces").arg(root().join("bench/traces"));

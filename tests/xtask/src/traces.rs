@@ -42,7 +42,7 @@ pub fn programs() -> PathBuf {
 
 /// Writes the traces of workloads on the machine that is a model.
 fn models() -> Outcome {
-    build()?;
+    build(&[])?;
     pages::provide()?;
     for (kind, operations, more) in MODELS {
         let out = root().join(format!("bench/traces/{kind}.trace"));
@@ -90,7 +90,7 @@ pub fn task(programs: &[String]) -> Outcome {
         return models();
     }
     setup(&["--programs".to_owned()])?;
-    build()?;
+    build(&[])?;
     let job = Job::of_bench("traces", "new")?;
     println!("recording; the guest's output is in {}", job.log().display());
     let (end, output) = job.run_with(&[], programs);
