@@ -179,12 +179,7 @@ impl Spilled {
 /// No server answers: removes what one may have left.
 fn clean_up(service: &Service) -> StartResult<()> {
     let name = &service.name;
-    if !service.run_dir.join(name).exists() && !service.socket.exists() {
-        return Err(StartError::failure(
-            format!("no service {name} runs"),
-            format!("see `uswap list`, or start it with `uswap up {name}`"),
-        ));
-    }
+    service.expect_there()?;
     crate::daemon::remove_leftover(name, &service.run_dir, &service.socket)?;
     put_back(Path::new("/"), service);
     say(&format!("{name} is down\n"))

@@ -55,6 +55,18 @@ impl Service {
         Ok(Self { name: name.into(), socket, run_dir })
     }
 
+    /// That there is anything of it, alive or dead.
+    pub fn expect_there(&self) -> StartResult<()> {
+        let name = &self.name;
+        if self.run_dir.join(name).exists() || self.socket.exists() {
+            return Ok(());
+        }
+        Err(StartError::failure(
+            format!("no service {name} runs"),
+            format!("see `uswap list`, or start it with `uswap up {name}`"),
+        ))
+    }
+
     /// All services with a socket or a state in `run_dir`, by name. No directory means no services.
     pub fn all(run_dir: &Path) -> StartResult<Vec<Self>> {
         let entries = match std::fs::read_dir(run_dir) {

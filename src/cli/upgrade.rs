@@ -25,6 +25,7 @@ impl Upgrade {
     /// Hands over, and says how long that took.
     pub fn execute(&self) -> StartResult<()> {
         let service = Service::named(Path::new("/"), &self.name, self.run_dir.as_deref())?;
+        service.expect_there()?;
         let upgrade = daemon::Upgrade::of(&service.run_dir, &self.name)?;
         let own = Path::new("/proc/self/exe");
         let pause = upgrade.run(self.binary.as_deref().unwrap_or(own))?;

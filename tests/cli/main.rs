@@ -115,7 +115,9 @@ fn no_services() {
     assert!(accepted(&["list", at[0], at[1]]).starts_with("NAME  DEVICE"));
     assert!(refused(&["status", at[0], at[1]], 1).contains("start one with `uswap up`"));
     assert!(refused(&["status", "x", at[0], at[1]], 1).contains("no server answers for x"));
-    assert!(refused(&["down", "x", at[0], at[1]], 1).contains("no service x runs"));
+    for command in ["down", "upgrade"] {
+        assert!(refused(&[command, "x", at[0], at[1]], 1).contains("no service x runs"));
+    }
     assert!(!run_dir.exists());
 }
 
