@@ -138,11 +138,12 @@ fn share(world: &World) -> f64 {
     world.misses as f64 / (world.hits + world.misses) as f64
 }
 
-fn shares(run: fn(&str) -> World) -> impl Fn(&str) -> f64 {
+fn shares(run: Run) -> impl Fn(&str) -> f64 {
     move |victim| share(&run(victim))
 }
 
-const RUNS: [(&str, fn(&str) -> World); 4] = [
+type Run = fn(&str) -> World;
+const RUNS: [(&str, Run); 4] = [
     ("zipf and scans", zipf_and_scans),
     ("looping", looping),
     ("below RAM", below_ram),
