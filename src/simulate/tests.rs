@@ -279,20 +279,6 @@ fn a_busy_service_does_everything() {
     assert!(waits.seconds > replay.duration_us() as f64 / 1e6, "what waits comes later");
 }
 
-/// The hand does not go around the table for little, though all pages are at one end of a class.
-#[test]
-fn few_pages_are_judged_for_each_that_goes() {
-    let (seed, slots, events, us_per_event) = (4, 60_000, 600_000, 700);
-    let shape = Shape { seed, slots, events, us_per_event, bytes: 2570, discards: false };
-    let replay = recording(shape);
-    for (victim, _) in VICTIMS {
-        let settings = Settings::named(victim).expect("known");
-        let out = simulate(&replay, settings, &setup(32 * MIB, 256 * MIB));
-        let (judged, gone) = (out.judged_pages, out.spilled_pages + out.denser_pages);
-        assert!(gone > 5000 && judged < 25 * gone, "{victim}: {judged} for {gone}");
-    }
-}
-
 #[test]
 fn without_a_spill_what_does_not_fit_is_refused() {
     let shape = Shape {
