@@ -1,39 +1,18 @@
 //! Files that the program makes for others, and the check of those that people make for it.
 
+#[path = "cli/program.rs"]
+mod program;
+
+use program::{accepted, refused, str, text, uswap};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 use uswap::config::load::{self, Keys};
-
-fn uswap(words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_uswap"));
-    command.args(words).stdin(Stdio::null()).output().expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("text")
-}
-
-#[track_caller]
-fn accepted(words: &[&str]) -> String {
-    let output = uswap(words);
-    assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
-    text(&output.stdout).to_owned()
-}
-
-/// Exit code and stderr of a command that must fail.
-#[track_caller]
-fn refused(words: &[&str], code: i32) -> String {
-    let output = uswap(words);
-    assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
-    text(&output.stderr).to_owned()
-}
 
 fn file(dir: &TempDir, name: &str, text: &str) -> String {
     let path = dir.path().join(name);
     std::fs::create_dir_all(path.parent().expect("has one")).expect("directory");
     std::fs::write(&path, text).expect("file");
-    path.to_str().expect("path").to_owned()
+    str(&path).to_owned()
 }
 
 #[test]
@@ -123,7 +102,7 @@ fn dashboard_and_alerts_are_printed() {
 fn man_pages_and_completions_know_every_command() {
     let dir = tempfile::tempdir().expect("directory");
     let man = dir.path().join("man");
-    accepted(&["generate", "man", man.to_str().expect("path")]);
+    accepted(&["generate", "man", str(&man)]);
     let page = |name: &str| std::fs::read_to_string(man.join(name)).expect(name);
     for name in ["uswap.1", "uswap-run.1", "uswap-estimate.1", "uswap-generate-config.1"] {
         assert!(page(name).contains(".TH"), "{name}");
@@ -150,7 +129,7 @@ fn an_estimate_says_how_sure_it_is() {
     pages.chunks_mut(8).zip(0u64..).for_each(|(word, n)| word.copy_from_slice(&n.to_le_bytes()));
     let path = dir.path().join("pages");
     std::fs::write(&path, &pages).expect("file");
-    let path = path.to_str().expect("path");
+    let path = str(&path);
     let report: serde_json::Value =
         serde_json::from_str(&accepted(&["estimate", "--json", path])).expect("JSON");
     assert_eq!((report["pages"].as_u64(), report["sampled_pages"].as_u64()), (Some(64), Some(64)));

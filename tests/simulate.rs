@@ -1,37 +1,14 @@
 //! `uswap simulate`: what it says of a recording, and what it refuses.
 
+#[path = "cli/program.rs"]
+mod program;
+
+use program::{accepted, refused, str, text, uswap};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
 use tempfile::TempDir;
 use uswap::trace::{Event, Header, Kind, Source, Stored, Writer};
 use uswap::units::SlotIndex;
-
-fn uswap(words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_uswap"));
-    command.args(words).stdin(Stdio::null()).output().expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("text")
-}
-
-#[track_caller]
-fn accepted(words: &[&str]) -> String {
-    let output = uswap(words);
-    assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
-    text(&output.stdout).to_owned()
-}
-
-/// The line on stderr of a command that ends with `code` and prints nothing else.
-#[track_caller]
-fn refused(words: &[&str], code: i32) -> String {
-    let output = uswap(words);
-    let line = text(&output.stderr).to_owned();
-    assert_eq!(output.status.code(), Some(code), "{words:?}: {line}");
-    assert_eq!((text(&output.stdout), line.matches('\n').count()), ("", 1), "{words:?}: {line}");
-    line
-}
 
 /// 30,000 pages of 3000 bytes that are written, and each read twice, one after the other: 90 MiB.
 fn trace() -> Vec<u8> {
@@ -68,10 +45,6 @@ fn recorded(directory: &TempDir) -> PathBuf {
     let path = directory.path().join("a.trace");
     fs::write(&path, trace()).expect("file");
     path
-}
-
-fn str(path: &Path) -> &str {
-    path.to_str().expect("path")
 }
 
 #[test]

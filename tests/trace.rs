@@ -1,20 +1,14 @@
 //! `uswap trace info` and `export`: what they say of a trace, and that they say nothing of one that
 //! is not whole.
 
+#[path = "cli/program.rs"]
+mod program;
+
+use program::{accepted, refused, str, text, uswap};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use uswap::trace::{Event, Header, Kind, Source, Stored, Writer};
 use uswap::units::SlotIndex;
-
-fn uswap(words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_uswap"));
-    command.args(words).stdin(Stdio::null()).output().expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("text")
-}
 
 /// Two seconds of a page that is written, compressed, made denser, read and discarded, and of one
 /// that is written and read.
@@ -50,9 +44,8 @@ fn info_says_what_is_in_a_trace() {
     let path = dir.path().join("t.trace");
     fs::write(&path, trace()).expect("written");
     let path = path.to_str().expect("path");
-    let output = uswap(&["trace", "info", path, "--json"]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let said = accepted(&["trace", "info", path, "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     for (pointer, wanted) in [
         ("/header/slots", 1024),
         ("/events", 8),
@@ -70,8 +63,7 @@ fn info_says_what_is_in_a_trace() {
         assert_eq!(said.pointer(pointer), Some(&wanted.into()), "{pointer} in {said}");
     }
     assert_eq!(said["writes_per_second"], 1.0);
-    let output = uswap(&["trace", "info", path]);
-    let said = text(&output.stdout);
+    let said = accepted(&["trace", "info", path]);
     for line in ["dropped        7", "writes         2 (1/s)", "compressed to  1000 bytes"] {
         assert!(said.lines().any(|l| l == line), "{line} in\n{said}");
     }
@@ -100,9 +92,7 @@ fn export_makes_a_row_of_each_event() {
          60,5,discard,,1,,,\n\
          70,0,machine,,,512,15,3\n"
     );
-    let again = uswap(&words);
-    assert_eq!(again.status.code(), Some(1));
-    assert!(text(&again.stderr).contains("not there yet"), "{again:?}");
+    assert!(refused(&words, 1).contains("not there yet"));
     assert_eq!(fs::read_to_string(at("t.csv")).expect("as it was"), table);
 }
 
@@ -126,23 +116,17 @@ fn nothing_is_said_of_a_trace_that_is_not_whole() {
     for (name, file, part) in cases {
         let path = dir.path().join(name);
         fs::write(&path, file).expect("written");
-        refused(&path, part);
+        both_refuse(&path, part);
     }
-    refused(&dir.path().join("none"), "No such file or directory");
+    both_refuse(&dir.path().join("none"), "No such file or directory");
 }
 
 /// Both commands say why, in a line, and nothing else.
-fn refused(path: &Path, part: &str) {
-    let (path, out) = (path.to_str().expect("path"), path.with_extension("csv"));
-    for words in [
-        &["trace", "info", path][..],
-        &["trace", "export", path, "-o", out.to_str().expect("path")],
-    ] {
-        let output = uswap(words);
-        let error = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
-        assert!(output.stdout.is_empty() && error.contains(part), "{words:?}: {output:?}");
-        assert_eq!(error.lines().count(), 1, "{error}");
+fn both_refuse(path: &Path, part: &str) {
+    let (path, out) = (str(path), path.with_extension("csv"));
+    for words in [&["trace", "info", path][..], &["trace", "export", path, "-o", str(&out)]] {
+        let error = refused(words, 1);
+        assert!(error.contains(part), "{words:?}: {error}");
         assert!(!out.exists(), "{words:?} made a table");
     }
 }

@@ -139,6 +139,19 @@ pub fn cell_of(page: &Page) -> usize {
     (age_and_size * KINDS + kind) * MARKS + mark
 }
 
+/// The page as [`page_of`] says it of its cell, but in its own slot.
+#[inline]
+pub fn typical(page: &Page) -> Page {
+    let size = ((usize::from(page.bytes.max(1)) - 1) / SIZE_STEP).min(SIZES - 1);
+    let bytes = if page.tier == Tier::Huge { PAGE_BYTES as u16 } else { middle(size) };
+    Page { age_ticks: age_floor(age_class(page.age_ticks)), bytes, ..*page }
+}
+
+/// Bytes in the middle of a size class.
+const fn middle(size: usize) -> u16 {
+    (size * SIZE_STEP + SIZE_STEP / 2) as u16
+}
+
 /// A page such as they are in a cell: the youngest age and middle size of its classes, in slot 0.
 /// Panics unless `cell` is below [`CELLS`].
 pub fn page_of(cell: usize) -> Page {
@@ -146,7 +159,6 @@ pub fn page_of(cell: usize) -> Page {
     let (rest, kind) = (rest / KINDS, rest % KINDS);
     let (age, size) = (rest / SIZES, rest % SIZES);
     let tier = [Tier::Lz4, Tier::Zstd, Tier::Huge][kind / 2];
-    let middle = (size * SIZE_STEP + SIZE_STEP / 2) as u16;
     let denser = match (kind % 2 == 1, tier) {
         (false, _) => Denser::No,
         (true, Tier::Zstd) => Denser::Due,
@@ -156,7 +168,7 @@ pub fn page_of(cell: usize) -> Page {
         slot: 0,
         age_ticks: age_floor(age),
         mark: Mark { last_touch_was_read: mark % 2 == 1, reads: (mark / 2) as u8 },
-        bytes: if tier == Tier::Huge { PAGE_BYTES as u16 } else { middle },
+        bytes: if tier == Tier::Huge { PAGE_BYTES as u16 } else { middle(size) },
         tier,
         denser,
     }
@@ -197,6 +209,21 @@ mod tests {
                 slots.add(&page);
                 assert!(slots.cells().eq([(page, 1)]));
                 assert_eq!((slots.bytes_of(|_| true), slots.bytes()), (bytes.into(), bytes.into()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_typical_page_is_that_of_the_cell() {
+        let tiers =
+            [(Tier::Lz4, Denser::Untried), (Tier::Zstd, Denser::Due), (Tier::Huge, Denser::No)];
+        for (tier, denser) in tiers {
+            for age_ticks in 0..=u8::MAX {
+                for bytes in (0..=4096).step_by(97) {
+                    let mark = Mark { last_touch_was_read: true, reads: age_ticks % 4 };
+                    let page = Page { slot: 0, age_ticks, mark, bytes, tier, denser };
+                    assert_eq!(typical(&page), page_of(cell_of(&page)), "{page:?}");
+                }
             }
         }
     }

@@ -35,7 +35,9 @@ mod work;
 
 pub use adviser::{Adviser, Broken, Guide};
 pub use budget::{Bucket, Budget, Spent};
-pub use histogram::{AGES, CELLS, Histogram, SIZES, age_class, age_floor, cell_of, page_of};
+pub use histogram::{
+    AGES, CELLS, Histogram, SIZES, age_class, age_floor, cell_of, page_of, typical,
+};
 pub use page::{Action, Denser, PAGE_BYTES, Page, Tier, Verdict};
 pub use plan::{Memory, Plan, Promote, Recompress, Short, Writeback};
 pub use policy::Policy;
@@ -48,7 +50,7 @@ pub mod sections {
 }
 pub use touch::{AGE_PINNED_TICKS, Mark, PIN_EVERY_TICKS, READS_MAX, Touch};
 pub use victim::{Aim, Choice, Threshold, VICTIMS, Victim, victim};
-pub use view::{Machine, Pool, Since, Spill, View};
+pub use view::{Counts, Machine, Pool, Since, Spill, View};
 pub use watermark::{Level, Marks, Watermarks};
 
 /// So many thousandths of `of`, without overflow.

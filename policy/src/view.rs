@@ -124,3 +124,43 @@ pub struct Since {
     /// Pages recompressed.
     pub recompressed_pages: u64,
 }
+
+/// Counts since whoever fills in views began, that they have the change of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Pages written to the device, refused ones not counted.
+    pub written_pages: u64,
+    /// Pages read that lay in the pool: LZ4, zstd, huge.
+    pub pool_reads: [u64; 3],
+    /// Pages read from the spill.
+    pub spill_reads: u64,
+    /// Pages written back.
+    pub spilled_pages: u64,
+    /// Bytes of objects written back.
+    pub payload_bytes: u64,
+    /// Live bytes that cleaning took up.
+    pub cleaned_bytes: u64,
+    /// Pages recompressed.
+    pub recompressed_pages: u64,
+}
+
+impl Counts {
+    /// What happened since `before`, where a page takes `page_bytes` in the pool. Of refused
+    /// writes it knows nothing.
+    pub fn since(&self, before: &Self, page_bytes: u64) -> Since {
+        let written_pages = self.written_pages - before.written_pages;
+        let spilled_pages = self.spilled_pages - before.spilled_pages;
+        Since {
+            written_pages,
+            stored_bytes: written_pages * page_bytes,
+            refused_writes: 0,
+            pool_reads: core::array::from_fn(|i| self.pool_reads[i] - before.pool_reads[i]),
+            spill_reads: self.spill_reads - before.spill_reads,
+            spilled_pages,
+            spilled_bytes: spilled_pages * page_bytes,
+            payload_bytes: self.payload_bytes - before.payload_bytes,
+            cleaned_bytes: self.cleaned_bytes - before.cleaned_bytes,
+            recompressed_pages: self.recompressed_pages - before.recompressed_pages,
+        }
+    }
+}

@@ -3,8 +3,8 @@
 
 mod model;
 
-use model::{Place, Random, World, plain};
-use uswap_policy::VICTIMS;
+use model::{Place, Random, World, any_page, plain};
+use uswap_policy::{Aim, Histogram, Page, Tier, VICTIMS, typical};
 
 const POOL_PAGES: u64 = 1000;
 const POOL: u64 = POOL_PAGES * 1024;
@@ -138,9 +138,17 @@ fn share(world: &World) -> f64 {
     world.misses as f64 / (world.hits + world.misses) as f64
 }
 
-fn shares(run: fn(&str) -> World) -> impl Fn(&str) -> f64 {
+fn shares(run: Run) -> impl Fn(&str) -> f64 {
     move |victim| share(&run(victim))
 }
+
+type Run = fn(&str) -> World;
+const RUNS: [(&str, Run); 4] = [
+    ("zipf and scans", zipf_and_scans),
+    ("looping", looping),
+    ("below RAM", below_ram),
+    ("mixed sizes", mixed_sizes),
+];
 
 #[test]
 fn lazy_promotion_and_quick_demotion_beat_fifo_on_zipf_with_scans() {
@@ -187,6 +195,42 @@ fn every_victim_policy_carries_every_trace_and_twice_the_same() {
             assert!(one.spilled > 0, "{victim}");
             let counts = |w: &World| (w.hits, w.misses, w.spilled, w.judged);
             assert_eq!(counts(&one), counts(&two), "{victim}");
+        }
+    }
+}
+
+/// A step that needs some pages must not have the hand pass all of them, whatever the policy: that
+/// is what the mover costs.
+#[test]
+fn the_hand_meets_few_pages_for_each_that_goes() {
+    for (victim, _) in VICTIMS {
+        for (name, run) in RUNS {
+            let world = run(victim);
+            let met = world.judged as f64 / world.spilled as f64;
+            assert!(met < 25.0, "{victim}, {name}: {met} for each");
+        }
+    }
+}
+
+/// Sizes and ages within a class differ: what the line is drawn for has to be there.
+#[test]
+fn a_line_admits_what_it_was_drawn_for() {
+    for (name, _) in VICTIMS {
+        for seed in 0..50 {
+            let mut random = Random(seed);
+            let mut pages: Vec<Page> = (0..500).map(|_| any_page(&mut random)).collect();
+            // At the low end of their class, as all pages of a program can be.
+            for page in pages.iter_mut().filter(|page| page.tier != Tier::Huge) {
+                page.bytes = (page.bytes - 1) / 512 * 512 + 1;
+            }
+            let mut slots = Histogram::default();
+            pages.iter().for_each(|page| slots.add(page));
+            let bytes = 1 + random.below(slots.bytes_of(|page| page.mark.reads == 0));
+            let mut victim = uswap_policy::victim(name).expect("known");
+            victim.aim(&Aim { slots: &slots, bytes, age_min_ticks: 0, age_tick: 1000 });
+            let gone = pages.iter().filter(|page| victim.meet(page).demote);
+            let gone: u64 = gone.map(|page| u64::from(typical(page).bytes)).sum();
+            assert!(gone >= bytes, "{name} {seed}: {gone} of {bytes}");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What is compared, and where in a run it stands.
 
 use super::Run;
+use Better::{Less, More, Neither};
+use Of::{After, Fullest, PerOperation, Workload};
 use serde_json::Value;
 
 /// Which way is good.
@@ -34,86 +36,55 @@ pub struct Metric {
     pub unit: &'static str,
     /// Which way is good.
     pub better: Better,
-    of: fn(&Run) -> Option<f64>,
+    of: Of,
+}
+
+/// Where a number stands.
+#[derive(Clone, Copy, Debug)]
+enum Of {
+    /// In what the workload says.
+    Workload(&'static str),
+    /// The same, for each operation.
+    PerOperation(&'static str),
+    /// In the service's status at the end, and when its pool was fullest.
+    After(&'static str),
+    Fullest(&'static str),
 }
 
 impl Metric {
     /// Its value in `run`, if it is there.
     pub fn of(&self, run: &Run) -> Option<f64> {
-        (self.of)(run).filter(|value| value.is_finite())
+        let at = |value: &Value, pointer| value.pointer(pointer)?.as_f64();
+        let value = match self.of {
+            Of::Workload(pointer) => at(&run.workload, pointer)?,
+            Of::PerOperation(pointer) => {
+                at(&run.workload, pointer)? / at(&run.workload, "/operations")?
+            }
+            Of::After(pointer) => at(&run.after, pointer)?,
+            Of::Fullest(pointer) => at(&run.fullest, pointer)?,
+        };
+        // Statuses count bytes.
+        let value = if self.unit == "MiB" { value / 1048576.0 } else { value };
+        Some(value).filter(|value| value.is_finite())
     }
 }
 
-fn at(value: &Value, pointer: &str) -> Option<f64> {
-    value.pointer(pointer)?.as_f64()
-}
-
-fn mib(value: &Value, pointer: &str) -> Option<f64> {
-    Some(at(value, pointer)? / 1048576.0)
+const fn metric(name: &'static str, unit: &'static str, better: Better, of: Of) -> Metric {
+    Metric { name, unit, better, of }
 }
 
 /// Every metric, the one to look at first on top.
 pub const METRICS: [Metric; 10] = [
-    Metric {
-        name: "operations",
-        unit: "1/s",
-        better: Better::More,
-        of: |run| at(&run.workload, "/operations_per_second"),
-    },
-    Metric {
-        name: "latency, median",
-        unit: "us",
-        better: Better::Less,
-        of: |run| at(&run.workload, "/latency_us/p50"),
-    },
-    Metric {
-        name: "latency, 99 %",
-        unit: "us",
-        better: Better::Less,
-        of: |run| at(&run.workload, "/latency_us/p99"),
-    },
-    Metric {
-        name: "latency, 99.9 %",
-        unit: "us",
-        better: Better::Less,
-        of: |run| at(&run.workload, "/latency_us/p999"),
-    },
-    Metric {
-        name: "major faults of an operation",
-        unit: "",
-        better: Better::Neither,
-        of: |run| Some(at(&run.workload, "/major_faults")? / at(&run.workload, "/operations")?),
-    },
-    Metric {
-        name: "read from the spill",
-        unit: "pages",
-        better: Better::Less,
-        of: |run| at(&run.after, "/counters/read_spill_pages"),
-    },
-    Metric {
-        name: "written to the spill",
-        unit: "MiB",
-        better: Better::Less,
-        of: |run| mib(&run.after, "/counters/spill_write_bytes"),
-    },
-    Metric {
-        name: "made dense",
-        unit: "pages",
-        better: Better::Neither,
-        of: |run| at(&run.after, "/counters/recompressed_pages"),
-    },
-    Metric {
-        name: "pool when fullest",
-        unit: "MiB",
-        better: Better::Less,
-        of: |run| mib(&run.fullest, "/memory/pool_used_bytes"),
-    },
-    Metric {
-        name: "stored when fullest",
-        unit: "pages",
-        better: Better::Neither,
-        of: |run| at(&run.fullest, "/pages/stored"),
-    },
+    metric("operations", "1/s", More, Workload("/operations_per_second")),
+    metric("latency, median", "us", Less, Workload("/latency_us/p50")),
+    metric("latency, 99 %", "us", Less, Workload("/latency_us/p99")),
+    metric("latency, 99.9 %", "us", Less, Workload("/latency_us/p999")),
+    metric("major faults of an operation", "", Neither, PerOperation("/major_faults")),
+    metric("read from the spill", "pages", Less, After("/counters/read_spill_pages")),
+    metric("written to the spill", "MiB", Less, After("/counters/spill_write_bytes")),
+    metric("made dense", "pages", Neither, After("/counters/recompressed_pages")),
+    metric("pool when fullest", "MiB", Less, Fullest("/memory/pool_used_bytes")),
+    metric("stored when fullest", "pages", Neither, Fullest("/pages/stored")),
 ];
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Victim for ScriptVictim {
         if !tables.choose() {
             return self.below.meet(page);
         }
-        if tables.ranks.is_some() && !tables.rank(page).is_some_and(|rank| self.line.admits(rank)) {
+        if tables.ranks.is_some() && !self.line.admits(page, |page| tables.rank(page)) {
             return Choice::KEEP;
         }
         let Some(answers) = &tables.answers else { return Choice::DEMOTE };

@@ -8,7 +8,7 @@ use super::slot::{Form, Place, Slot};
 use crate::limits::{DICTIONARY_SAMPLES, SEGMENT_BYTES, SLAB_BYTES, STAGE_MARGIN_BYTES};
 use crate::spill::TAG_BYTES;
 use crate::units::{Location, PAGE_SIZE};
-use uswap_policy::{Action, Denser, Page, Plan, Policy, Short, Since, View};
+use uswap_policy::{Action, Counts, Denser, Page, Plan, Policy, Short, Since, View};
 
 /// What a step takes besides recompression and the disk, microseconds.
 const STEP_US: u64 = 1000;
@@ -47,18 +47,6 @@ struct Job {
     /// A page that the policy has sent away and that waits for the disk.
     waiting: Option<usize>,
     spent_us: f64,
-}
-
-/// Counters that a view has the change of.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    written: u64,
-    reads: [u64; 3],
-    spill_reads: u64,
-    spilled: u64,
-    payload: u64,
-    cleaned: u64,
-    recompressed: u64,
 }
 
 /// The mover.
@@ -184,7 +172,7 @@ impl Mover {
                 failing: false,
             }
         });
-        let now = Counts::of(machine);
+        let now = counts(machine);
         let each = usage.object_bytes.checked_div(usage.objects).unwrap_or(PAGE_SIZE as u64);
         let refused_writes = std::mem::take(&mut machine.refused);
         view.since = Since { refused_writes, ..now.since(&self.counts, each) };
@@ -336,35 +324,17 @@ impl Mover {
     }
 }
 
-impl Counts {
-    fn of(machine: &Machine) -> Self {
-        let out = &machine.out;
-        let of = |get: fn(&super::spill::Spill) -> u64| machine.spill.as_ref().map_or(0, get);
-        Self {
-            written: out.writes - out.refused_writes,
-            reads: [out.reads.pool, out.reads.dense, out.reads.huge],
-            spill_reads: out.reads.spill,
-            spilled: out.spilled_pages,
-            payload: of(|spill| spill.payload_bytes),
-            cleaned: of(|spill| spill.cleaned_bytes),
-            recompressed: out.denser_pages,
-        }
-    }
-
-    fn since(&self, before: &Self, each: u64) -> Since {
-        let written_pages = self.written - before.written;
-        let spilled_pages = self.spilled - before.spilled;
-        Since {
-            written_pages,
-            stored_bytes: written_pages * each,
-            pool_reads: std::array::from_fn(|i| self.reads[i] - before.reads[i]),
-            spill_reads: self.spill_reads - before.spill_reads,
-            spilled_pages,
-            spilled_bytes: spilled_pages * each,
-            payload_bytes: self.payload - before.payload,
-            cleaned_bytes: self.cleaned - before.cleaned,
-            recompressed_pages: self.recompressed - before.recompressed,
-            refused_writes: 0,
-        }
+/// All that happened so far.
+fn counts(machine: &Machine) -> Counts {
+    let out = &machine.out;
+    let of = |get: fn(&super::spill::Spill) -> u64| machine.spill.as_ref().map_or(0, get);
+    Counts {
+        written_pages: out.writes - out.refused_writes,
+        pool_reads: [out.reads.pool, out.reads.dense, out.reads.huge],
+        spill_reads: out.reads.spill,
+        spilled_pages: out.spilled_pages,
+        payload_bytes: of(|spill| spill.payload_bytes),
+        cleaned_bytes: of(|spill| spill.cleaned_bytes),
+        recompressed_pages: out.denser_pages,
     }
 }

@@ -1,9 +1,11 @@
 //! The built program: exit codes and one-line errors.
 
 mod fake;
+mod program;
 mod services;
 
-use fake::{accepted, directory, left_in, real_driver, refused, str, text, uswap};
+use fake::{directory, left_in, real_driver};
+use program::{accepted, refused, str, text, uswap};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};

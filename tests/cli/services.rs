@@ -1,8 +1,7 @@
 //! What the program does with services that it finds.
 
-use crate::fake::{
-    accepted, directory, left_in, real_driver, refused, serve, status, str, text, uswap,
-};
+use crate::fake::{directory, left_in, real_driver, serve, status};
+use crate::program::{accepted, refused, str, text, uswap};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};

@@ -19,6 +19,10 @@ const LAPS_IN_VAIN: u64 = 2;
 const KEPT_WHILE_REFUSED: u64 = 1024;
 /// Of the usual recompression one in so many while the machine is critically short.
 const CRITICAL_SHARE: u64 = 4;
+/// Of so many pages that the hand meets one goes, at least. The line that admits the bytes of one
+/// step and no more has the hand pass the whole table for them in every step: a step that needs
+/// little meets as many pages as one that needs much.
+const MET_FOR_ONE: u64 = 16;
 /// Recompression is so many times the usual when nothing else can make room.
 pub(super) const URGENT_TIMES: u64 = 8;
 
@@ -156,9 +160,10 @@ impl Policy {
             return scan_pages;
         }
         let wanted = if spill.bytes > 0 { spill.bytes } else { recompress.bytes };
+        let may_go = self.slots.bytes_of(|page| page.age_ticks >= demand.age_min_ticks);
         let aim = Aim {
             slots: &self.slots,
-            bytes: wanted.saturating_mul(stored.div_ceil(scan_pages)),
+            bytes: wanted.saturating_mul(stored.div_ceil(scan_pages)).max(may_go / MET_FOR_ONE),
             age_min_ticks: demand.age_min_ticks,
             age_tick: view.age_tick,
         };

@@ -18,6 +18,6 @@ impl Victim for Lru {
     }
 
     fn meet(&mut self, page: &Page) -> Choice {
-        if self.0.admits(page.age_ticks) { Choice::DEMOTE } else { Choice::KEEP }
+        if self.0.admits(page, |page| Some(page.age_ticks)) { Choice::DEMOTE } else { Choice::KEEP }
     }
 }

@@ -8,7 +8,7 @@
 //! To add one: a file here with a type that is `Default` and [`Victim`], and its line in the
 //! registry below.
 
-use crate::histogram::Histogram;
+use crate::histogram::{Histogram, typical};
 use crate::page::Page;
 use crate::touch::Mark;
 use alloc::boxed::Box;
@@ -47,7 +47,7 @@ pub struct Aim<'a> {
     /// The pool's pages.
     pub slots: &'a Histogram,
     /// Bytes that the pages up to the line should have: what is wanted, more when the hand cannot
-    /// pass all pages in a step.
+    /// pass all pages in a step or would have to for little.
     pub bytes: u64,
     /// Younger pages are not presented, ticks.
     pub age_min_ticks: u8,
@@ -126,8 +126,11 @@ impl Threshold {
         self.rank_min = enough.unwrap_or(0);
     }
 
-    /// Whether a page of that rank goes.
-    pub const fn admits(&self, rank: u8) -> bool {
-        rank >= self.rank_min
+    /// Whether the page goes, by the same ranking. Its rank is that of its cell, by which it was
+    /// counted: pages of a cell that the line goes through would else stay, and count as if they
+    /// were about to go, so that the line is never drawn further.
+    #[inline]
+    pub fn admits(&self, page: &Page, rank: impl Fn(&Page) -> Option<u8>) -> bool {
+        rank(&typical(page)).is_some_and(|rank| rank >= self.rank_min)
     }
 }

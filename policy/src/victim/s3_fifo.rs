@@ -67,7 +67,7 @@ impl Victim for S3Fifo {
     }
 
     fn meet(&mut self, page: &Page) -> Choice {
-        let at_end = self.from_small && self.small.admits(page.age_ticks);
+        let at_end = self.from_small && self.small.admits(page, |page| Some(page.age_ticks));
         match queue(page.mark) {
             // A ghost in the main queue: the read that brings it back makes it `Frequent`.
             Queue::Small if at_end => Choice::demote(main(0)),

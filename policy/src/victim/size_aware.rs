@@ -18,19 +18,19 @@ use crate::page::Page;
 pub struct SizeAware(Threshold);
 
 /// Logarithm of a page's worth as a victim, in eighths of a doubling.
-fn rank(page: &Page) -> u8 {
+fn rank(page: &Page) -> Option<u8> {
     let hope = 1 + u32::from(page.mark.reads);
     let worth = (u32::from(page.bytes) * (u32::from(page.age_ticks) + 1) * 8 / hope).max(8);
     let doublings = worth.ilog2();
-    (8 * doublings + (worth >> (doublings - 3)) % 8) as u8
+    Some((8 * doublings + (worth >> (doublings - 3)) % 8) as u8)
 }
 
 impl Victim for SizeAware {
     fn aim(&mut self, aim: &Aim<'_>) {
-        self.0.aim(aim, |page| Some(rank(page)));
+        self.0.aim(aim, rank);
     }
 
     fn meet(&mut self, page: &Page) -> Choice {
-        if self.0.admits(rank(page)) { Choice::DEMOTE } else { Choice::KEEP }
+        if self.0.admits(page, rank) { Choice::DEMOTE } else { Choice::KEEP }
     }
 }

@@ -42,7 +42,7 @@ impl Victim for SwapAware {
 
     fn meet(&mut self, page: &Page) -> Choice {
         // The reads are kept, so that a page that is promoted does not count as read once again.
-        if self.0.admits(rank(page)) { Choice::demote(page.mark) } else { Choice::KEEP }
+        if self.0.admits(page, |page| Some(rank(page))) { Choice::demote(page.mark) } else { Choice::KEEP }
     }
 
     /// A copy of what is in RAM is idle at once.

@@ -9,13 +9,13 @@ use super::pressure::Gauges;
 use super::writeback::{Totals, Writeback};
 use crate::daemon::spilling::Spilling;
 use crate::limits::SLAB_BYTES;
-use crate::stats::Stats;
+use crate::stats::{Counter, QueueStats, Stats};
 use crate::store::Store;
 use crate::sys::clock;
 use crate::units::PAGE_SIZE;
 use std::path::Path;
 use std::time::Duration;
-use uswap_policy::{Pool, Since, View};
+use uswap_policy::{Counts, Pool, Since, View};
 
 /// Change of the pool's use, as a part of its size, after which ages are counted before the next
 /// tick: what the policy chooses from must be what is there.
@@ -77,7 +77,7 @@ impl Outlook {
         view.machine = self.gauges.machine();
         let refused_writes = writeback.as_ref().map_or(0, |w| w.shared.take_refused());
         view.spill = writeback.map(|writeback| writeback.look(&Totals::of(stats)));
-        let now = Counts::of(stats);
+        let now = counts(stats);
         let each = usage.object_bytes.checked_div(usage.objects).unwrap_or(PAGE_SIZE as u64);
         view.since = Since { refused_writes, ..now.since(&self.counts, each) };
         self.counts = now;
@@ -114,53 +114,20 @@ impl Totals {
     }
 }
 
-/// Counters that a policy wants the change of.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    written: u64,
-    reads: [u64; 3],
-    spill_reads: u64,
-    spilled: u64,
-    payload: u64,
-    cleaned: u64,
-    recompressed: u64,
-}
-
-impl Counts {
-    fn of(stats: &Stats) -> Self {
-        let sum = |counter: fn(&crate::stats::QueueStats) -> &crate::stats::Counter| -> u64 {
-            stats.sum(counter)
-        };
-        Self {
-            written: sum(|s| &s.write_staged_pages) + sum(|s| &s.write_direct_pages),
-            reads: [
-                sum(|s| &s.read_lz4_pages),
-                sum(|s| &s.read_zstd_pages) + sum(|s| &s.read_dense_pages),
-                sum(|s| &s.read_huge_pages),
-            ],
-            spill_reads: sum(|s| &s.read_spill_pages),
-            spilled: sum(|s| &s.spilled_pages),
-            payload: sum(|s| &s.spill_payload_bytes),
-            cleaned: sum(|s| &s.spill_cleaned_bytes),
-            recompressed: sum(|s| &s.recompressed_pages),
-        }
-    }
-
-    /// What happened since `before`, where a page takes `each` bytes.
-    fn since(&self, before: &Self, each: u64) -> Since {
-        let written_pages = self.written - before.written;
-        let spilled_pages = self.spilled - before.spilled;
-        Since {
-            written_pages,
-            stored_bytes: written_pages * each,
-            pool_reads: std::array::from_fn(|i| self.reads[i] - before.reads[i]),
-            spill_reads: self.spill_reads - before.spill_reads,
-            spilled_pages,
-            spilled_bytes: spilled_pages * each,
-            payload_bytes: self.payload - before.payload,
-            cleaned_bytes: self.cleaned - before.cleaned,
-            recompressed_pages: self.recompressed - before.recompressed,
-            refused_writes: 0,
-        }
+/// All that happened so far.
+fn counts(stats: &Stats) -> Counts {
+    let sum = |counter: fn(&QueueStats) -> &Counter| -> u64 { stats.sum(counter) };
+    Counts {
+        written_pages: sum(|s| &s.write_staged_pages) + sum(|s| &s.write_direct_pages),
+        pool_reads: [
+            sum(|s| &s.read_lz4_pages),
+            sum(|s| &s.read_zstd_pages) + sum(|s| &s.read_dense_pages),
+            sum(|s| &s.read_huge_pages),
+        ],
+        spill_reads: sum(|s| &s.read_spill_pages),
+        spilled_pages: sum(|s| &s.spilled_pages),
+        payload_bytes: sum(|s| &s.spill_payload_bytes),
+        cleaned_bytes: sum(|s| &s.spill_cleaned_bytes),
+        recompressed_pages: sum(|s| &s.recompressed_pages),
     }
 }
