@@ -253,6 +253,23 @@ fn a_script_that_breaks_later_leaves_its_base_and_never_asks_the_system_for_memo
 }
 
 #[test]
+fn one_that_breaks_says_the_line_that_it_was_in() {
+    for body in [
+        "loop { }",
+        "loop { this.n += 1; }",
+        "while true { }",
+        "do { } while true",
+        "for i in 0..9000000000000 { }",
+        "loop { this.kept += [this.kept]; }",
+        "let a = []; loop { a = [a, a]; }",
+        "plan.nothing / 0;",
+    ] {
+        let (why, _) = until_broken(&format!("\n\n {body}\n"), &low());
+        assert!(why.starts_with("test.rhai:5: tick"), "{body}: {why}");
+    }
+}
+
+#[test]
 fn a_script_in_the_mover_makes_no_heap_call_of_the_system() {
     let script = compile(SHIPPED);
     let (mut policy, mut view) = (script.policy(), low());
