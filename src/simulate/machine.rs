@@ -39,9 +39,6 @@ pub struct Setup {
     pub staging_bytes: u64,
     /// Slots of the device: how often a slot taken at random has a page. Never less than are used.
     pub device_slots: u64,
-    /// Steps are taken when the recorded service took them: how soon a thread gets a CPU is no
-    /// decision of a policy.
-    pub recorded_steps: bool,
     /// RAM of the machine, for what its free memory is a share of; 0 if unknown.
     pub ram_bytes: u64,
     /// MiB a second that the spill's disk writes and reads.
@@ -183,9 +180,6 @@ impl Machine {
                     some_permille,
                     full_permille,
                 };
-                if self.setup.recorded_steps {
-                    mover.step_now(self);
-                }
             }
         }
     }
@@ -353,7 +347,7 @@ impl Machine {
                 self.note_wait(waited);
                 return None;
             }
-            mover.wake_for_room(self);
+            mover.wake(self);
             self.now_us = self.now_us.max(mover.alarm_us());
             mover.work(self);
             if let Some(at) = self.take(slot, bytes) {

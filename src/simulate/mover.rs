@@ -106,31 +106,10 @@ impl Mover {
         (self.ticks, self.judged)
     }
 
-    /// Somebody asked for it: it works at once, unless it is working or does not listen, or steps
-    /// are as they were recorded.
+    /// Somebody asked for it: it works at once, unless it is working or does not listen.
     pub(super) fn wake(&mut self, machine: &Machine) {
-        if machine.asked && self.phase == Phase::Asleep && !machine.setup.recorded_steps {
+        if machine.asked && self.phase == Phase::Asleep {
             self.alarm_us = self.alarm_us.min(machine.now_us);
-        }
-    }
-
-    /// The same for a write that has to wait, whatever was recorded.
-    pub(super) fn wake_for_room(&mut self, machine: &Machine) {
-        match self.phase {
-            Phase::Asleep => self.alarm_us = self.alarm_us.min(machine.now_us),
-            // What was recorded may end before.
-            Phase::Napping if machine.setup.recorded_steps => {
-                self.alarm_us = self.alarm_us.min(machine.now_us + NAP_US);
-            }
-            _ => {}
-        }
-    }
-
-    /// A step that was recorded, unless the one before has not ended.
-    pub(super) fn step_now(&mut self, machine: &mut Machine) {
-        if matches!(self.phase, Phase::Asleep | Phase::Napping) {
-            self.alarm_us = machine.now_us;
-            self.work(machine);
         }
     }
 
@@ -293,10 +272,6 @@ impl Mover {
         let pause_us = u64::from(plan.next_ms) * 1000;
         let moved = machine.out.spilled_pages > job.spilled_before;
         self.phase = Phase::Asleep;
-        if machine.setup.recorded_steps {
-            self.alarm_us = u64::MAX;
-            return;
-        }
         self.alarm_us = end_us
             + match (moved, job.asked) {
                 (true, true) => 0,

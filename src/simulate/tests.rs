@@ -80,7 +80,6 @@ fn setup(pool_bytes: u64, spill_bytes: u64) -> Setup {
         spill_bytes,
         staging_bytes: 0,
         device_slots: 0,
-        recorded_steps: false,
         ram_bytes: 1 << 30,
         spill_mib_per_second: 500.0,
         denser_us: 400.0,

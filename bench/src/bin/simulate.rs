@@ -51,7 +51,6 @@ fn setup(args: &Args) -> Setup {
         spill_bytes: args.spill << 20,
         staging_bytes: 8 << 20,
         device_slots: 0,
-        recorded_steps: false,
         ram_bytes: 0,
         spill_mib_per_second: 1400.0,
         denser_us: 396.0,

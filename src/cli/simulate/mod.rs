@@ -128,7 +128,6 @@ impl Simulate {
             spill_bytes: 0,
             staging_bytes: recording.staging_bytes,
             device_slots: recording.slots,
-            recorded_steps: self.compare,
             ram_bytes: self.ram.unwrap_or(recording.ram_bytes),
             spill_mib_per_second: 0.0,
             denser_us: self.denser_us,

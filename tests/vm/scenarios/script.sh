@@ -15,12 +15,12 @@ disk() { grep -lx scratch /sys/block/*/serial 2>/dev/null | cut -d/ -f4; }
 within 10 disk || die "no scratch disk"
 # What swaps has little memory of its own: the rest of the machine has enough, and so has the guest.
 mkdir -p /sys/fs/cgroup/small
-echo 20M >/sys/fs/cgroup/small/memory.max
+echo 10M >/sys/fs/cgroup/small/memory.max
 # swap_until FILE: a working set of three times its memory goes round until FILE is there; sets HOG.
 swap_until() {
     (
         echo $BASHPID >/sys/fs/cgroup/small/cgroup.procs
-        exec hog --mib 64 --passes 1 --pages /usr/bin/uswap --source-mib 4 --verify --until "$1"
+        exec hog --mib 32 --passes 0 --pages /usr/bin/uswap --source-mib 4 --verify --until "$1"
     ) >/tmp/hog.out 2>&1 &
     HOG=$!
 }
@@ -32,7 +32,7 @@ end_swapping() {
     tail -2 /tmp/hog.out | sed 's/^/   /'
 }
 spilled() { status .counters.spilled_pages; }
-spilled_more() { [ "$(spilled)" -gt $(($1 + 500)) ]; }
+spilled_more() { [ "$(spilled)" -gt $(($1 + 200)) ]; }
 
 mkdir -p /root/policies && cd /root/policies || die "no directory"
 cat >mine.rhai <<'RHAI'
@@ -45,7 +45,7 @@ printf 'fn rank(page) {\n  page.aeg_ticks\n}\n' >wrong.rhai
 expect_brief_failure 2 'wrong.rhai:2: rank: .*aeg_ticks' uswap run --size 1G --pool 300M --policy ./wrong.rhai
 
 say "it guides from the start, named from where one is"
-start_uswap --name script --size 400M --pool 24M --staging 4M --spill "/dev/$(disk)" --swapon --discard \
+start_uswap --name script --size 400M --pool 16M --staging 2M --spill "/dev/$(disk)" --swapon --discard \
     --policy ./mine.rhai --metrics 127.0.0.1:9998
 within 30 is_swap "$DEV" || die "--swapon: no swap area 30 s after ready"
 policy() { status ".policy.$1"; }
