@@ -1,6 +1,6 @@
-# desc: a live service is recorded while a workload swaps, and replayed: the simulator says what it did, within 5 %
+# desc: a live service is recorded while it swaps, and replayed, within 5 %; by its name only: see NOTES, "Beside a live service"
 # requires: uswap jq workload
-# kernels: 6.12 new
+# kernels:
 # memory: 700
 # seconds: 300
 # smp: 2
