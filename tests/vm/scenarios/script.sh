@@ -2,7 +2,7 @@
 # requires: uswap jq hog
 # kernels: 6.12 new
 # memory: 700
-# seconds: 300
+# seconds: 400
 # smp: 2
 # awake: yes
 # scratch: 256M
