@@ -253,6 +253,21 @@ fn a_script_that_breaks_later_leaves_its_base_and_never_asks_the_system_for_memo
 }
 
 #[test]
+fn one_that_breaks_says_its_line_and_one_that_does_not_end_that_of_its_function() {
+    // Rhai gives errors that end a script the position of the call, which here has none.
+    for (body, line) in [
+        ("plan.nothing / 0;", 5),
+        ("throw 1;", 5),
+        ("loop { }", 3),
+        ("for i in 0..9000000000000 { }", 3),
+        ("loop { this.kept += [this.kept]; }", 3),
+    ] {
+        let (why, _) = until_broken(&format!("\n\n {body}\n"), &low());
+        assert!(why.starts_with(&format!("test.rhai:{line}: tick: ")), "{body}: {why}");
+    }
+}
+
+#[test]
 fn a_script_in_the_mover_makes_no_heap_call_of_the_system() {
     let script = compile(SHIPPED);
     let (mut policy, mut view) = (script.policy(), low());

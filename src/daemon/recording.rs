@@ -16,7 +16,7 @@ use crate::trace::Rings;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Their file in the state directory.
 const FILE: &str = "trace";
@@ -24,6 +24,8 @@ const FILE: &str = "trace";
 /// How long a recorder may be silent: it says every few milliseconds that it lives, but may have
 /// to wait for memory.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// What threads' clocks miss at least when the machine was suspended.
+const SUSPEND_MIN: Duration = Duration::from_millis(100);
 
 /// Where the rings of a service are.
 pub fn rings_of(run_dir: &Path, name: &str) -> PathBuf {
@@ -35,12 +37,23 @@ pub const fn ring_bytes(threads: usize) -> u64 {
     (Rings::words(threads) * size_of::<u64>()) as u64
 }
 
+/// When a recording began.
+#[derive(Clone, Copy, Debug)]
+struct Began {
+    /// After boot.
+    since_boot: Duration,
+    /// By the clock of the threads, as they know it. The same for all of them: a page's write and
+    /// what it became are events of two threads, whose order must not be that of when they were
+    /// told.
+    at: Instant,
+}
+
 /// The recording of a server.
 #[derive(Debug, Default)]
 pub struct Recording {
     rings: Option<&'static Rings>,
-    /// When it began, after boot; none while nobody records.
-    began: Option<Duration>,
+    /// When it began; none while nobody records.
+    began: Option<Began>,
     /// The recorder's last sign of life, and when that was seen.
     beat: (u64, Duration),
 }
@@ -78,12 +91,12 @@ impl Recording {
             }
         };
         self.rings = Some(rings);
-        let now = clock::since_boot();
+        let (now, at) = (clock::since_boot(), Instant::now());
         let number = rings.begin(now.as_micros() as u64);
         for (thread, lane) in stats.threads().zip(rings.lanes()) {
-            thread.tap.begin(lane, number);
+            thread.tap.begin(lane, number, at);
         }
-        (self.began, self.beat) = (Some(now), (rings.beats(), now));
+        (self.began, self.beat) = (Some(Began { since_boot: now, at }), (rings.beats(), now));
         Ok("recording".to_owned())
     }
 
@@ -96,11 +109,17 @@ impl Recording {
 
     /// Looks after it; a line for the administrator when the recorder is gone.
     pub fn look(&mut self, stats: &Stats) -> Option<String> {
-        let (rings, began) = (self.rings?, self.began?);
+        let (rings, began) = (self.rings?, self.began.as_mut()?);
         let now = clock::since_boot();
-        // Threads' clocks stand still during suspend.
-        let elapsed = now.saturating_sub(began);
-        stats.threads().for_each(|thread| thread.tap.set_elapsed(elapsed));
+        // Threads' clocks stand still during suspend. Less is how long the two looks are apart.
+        let elapsed = now.saturating_sub(began.since_boot);
+        let missed = elapsed.saturating_sub(began.at.elapsed());
+        if missed > SUSPEND_MIN
+            && let Some(at) = began.at.checked_sub(missed)
+        {
+            began.at = at;
+            stats.threads().for_each(|thread| thread.tap.set_begun(at));
+        }
         let beats = rings.beats();
         if beats != self.beat.0 {
             self.beat = (beats, now);

@@ -208,7 +208,7 @@ impl SwapHandler<'_> {
         };
         let at = (pages.first_page().0..).map(BufferPage);
         let result = request.slots().zip(at).try_for_each(|(s, at)| store.stage(s, at, stats));
-        staging.push(pages, request.first, job.at, stats);
+        staging.push(pages, request.first, stats.tap.latest(job.at), stats);
         count(request, stats);
         result.map_or_else(Outcome::Failed, |()| Outcome::Done)
     }

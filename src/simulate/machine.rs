@@ -37,6 +37,8 @@ pub struct Setup {
     pub spill_bytes: u64,
     /// Room for pages that are not compressed yet: the policy keeps as much of the pool free.
     pub staging_bytes: u64,
+    /// Slots of the device: how often a slot taken at random has a page. Never less than are used.
+    pub device_slots: u64,
     /// RAM of the machine, for what its free memory is a share of; 0 if unknown.
     pub ram_bytes: u64,
     /// MiB a second that the spill's disk writes and reads.

@@ -203,7 +203,8 @@ impl Mover {
         if !plan.train || !plan.memory.may_grow {
             self.samples = 0;
         } else if !self.has_dictionary && objects >= 2 * DICTIONARY_SAMPLES as u64 {
-            self.samples += SAMPLE_TRIES * objects / machine.table.len().max(1) as u64;
+            let slots = machine.setup.device_slots.max(machine.table.len() as u64).max(1);
+            self.samples += SAMPLE_TRIES * objects / slots;
             if self.samples >= DICTIONARY_SAMPLES as u64 {
                 self.has_dictionary = true;
                 self.counted = None;

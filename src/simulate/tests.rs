@@ -79,6 +79,7 @@ fn setup(pool_bytes: u64, spill_bytes: u64) -> Setup {
         pool_bytes,
         spill_bytes,
         staging_bytes: 0,
+        device_slots: 0,
         ram_bytes: 1 << 30,
         spill_mib_per_second: 500.0,
         denser_us: 400.0,

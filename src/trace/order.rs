@@ -1,6 +1,6 @@
 //! Puts the events of all threads in the order of their time.
 
-use super::Event;
+use super::{Event, Kind};
 
 /// How long an event waits for earlier ones of other threads, microseconds: a page's size is told
 /// by the thread that compresses it, at the time that it was written.
@@ -13,7 +13,8 @@ pub struct Order {
 }
 
 impl Order {
-    /// One more. Those of one time stay in the order in which they came.
+    /// One more. Those of one time stay in the order in which they came, but what pages became
+    /// comes after them: the rings of two threads are looked at one after the other.
     pub fn push(&mut self, event: Event) {
         self.waiting.push(event);
     }
@@ -25,7 +26,8 @@ impl Order {
         now_us: u64,
         mut each: impl FnMut(&Event) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.waiting.sort_by_key(|event| event.time_us);
+        let is_stored = |event: &Event| matches!(event.kind, Kind::Stored(_));
+        self.waiting.sort_by_key(|event| (event.time_us, is_stored(event)));
         let until = now_us.saturating_sub(WAIT_US);
         let over = self.waiting.partition_point(|event| event.time_us < until);
         self.waiting.drain(..over).try_for_each(|event| each(&event))
@@ -35,7 +37,7 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::Kind;
+    use crate::trace::Stored;
     use crate::units::SlotIndex;
 
     fn settled(order: &mut Order, now_us: u64) -> Vec<(u64, u32)> {
@@ -64,5 +66,15 @@ mod tests {
         assert_eq!(settled(&mut order, 1_500_000), wanted);
         assert_eq!(settled(&mut order, u64::MAX), [(2_000_000, 5)]);
         assert!(settled(&mut order, u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn what_a_page_became_comes_after_its_write_of_the_same_time() {
+        let mut order = Order::default();
+        let kinds = [Kind::Stored(Stored::Same), Kind::Write, Kind::Promoted];
+        for (slot, kind) in (0..).zip(kinds) {
+            order.push(Event { time_us: 5, slot: SlotIndex(slot), kind });
+        }
+        assert_eq!(settled(&mut order, u64::MAX), [(5, 1), (5, 2), (5, 0)]);
     }
 }

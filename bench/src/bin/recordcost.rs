@@ -53,7 +53,7 @@ fn run(args: &Args) -> StartResult<()> {
         Vec::leak((0..LANE_WORDS).map(|_| AtomicU64::new(0)).collect());
     let lane = Lane::over(ring).expect("as long as a ring");
     if args.record {
-        stats.tap.begin(lane, 1);
+        stats.tap.begin(lane, 1, Instant::now());
     }
     let contents: Vec<Page> = (0..64).map(heap_page).collect();
     let mut page = [0; PAGE_SIZE];

@@ -50,6 +50,7 @@ fn setup(args: &Args) -> Setup {
         pool_bytes: args.pool << 20,
         spill_bytes: args.spill << 20,
         staging_bytes: 8 << 20,
+        device_slots: 0,
         ram_bytes: 0,
         spill_mib_per_second: 1400.0,
         denser_us: 396.0,

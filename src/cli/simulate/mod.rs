@@ -127,6 +127,7 @@ impl Simulate {
             pool_bytes: 0,
             spill_bytes: 0,
             staging_bytes: recording.staging_bytes,
+            device_slots: recording.slots,
             ram_bytes: self.ram.unwrap_or(recording.ram_bytes),
             spill_mib_per_second: 0.0,
             denser_us: self.denser_us,

@@ -16,6 +16,8 @@ pub struct Recording {
     pub pool_bytes: Option<u64>,
     pub spill_bytes: Option<u64>,
     pub staging_bytes: u64,
+    /// Slots of its device.
+    pub slots: u64,
     /// RAM of its machine; 0 if that is not known.
     pub ram_bytes: u64,
     /// Events that were lost while recording.
@@ -42,6 +44,7 @@ impl Recording {
                 0 => STAGING_BYTES_DEFAULT,
                 bytes => bytes,
             },
+            slots: header.slots,
             ram_bytes: header.ram_bytes,
             dropped: trailer.dropped,
         })
