@@ -42,7 +42,8 @@ impl Victim for SwapAware {
 
     fn meet(&mut self, page: &Page) -> Choice {
         // The reads are kept, so that a page that is promoted does not count as read once again.
-        if self.0.admits(page, |page| Some(rank(page))) { Choice::demote(page.mark) } else { Choice::KEEP }
+        let goes = self.0.admits(page, |page| Some(rank(page)));
+        if goes { Choice::demote(page.mark) } else { Choice::KEEP }
     }
 
     /// A copy of what is in RAM is idle at once.
