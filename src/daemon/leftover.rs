@@ -172,6 +172,22 @@ fn refuse_if_alive(name: &str, dir: &Path) -> StartResult<()> {
 
 /// Takes the device away that a dead server left, if it is still there and nobody's. One with
 /// another cookie has got the number since.
+/// Whoever has a device open that nobody serves may wait for it, and then cannot even be killed:
+/// where there was a parent another server can help.
+fn not_stopped(name: &str, device: &Path, goes_on: bool, error: &io::Error) -> StartError {
+    if error.kind() != io::ErrorKind::ResourceBusy {
+        return cannot(&format!("stop {}", device.display()), error);
+    }
+    let what = format!("{} is open, and its server is dead", device.display());
+    let close = format!("close whatever has it open (`fuser -v {}` shows it)", device.display());
+    let remedy = if goes_on {
+        format!("run `uswap run --name {name}`, which serves it again, then {close}")
+    } else {
+        format!("{close} and try again")
+    };
+    StartError::failure(what, remedy)
+}
+
 fn remove_device(name: &str, id: u32, cookie: Option<u64>) -> StartResult<()> {
     let mut controller = Controller::open()?;
     let info = controller.info(id).map_err(|e| cannot("ask for the device", &e))?;
@@ -206,7 +222,7 @@ fn remove_device(name: &str, id: u32, cookie: Option<u64>) -> StartResult<()> {
                 return Err(StartError::failure(what, remedy));
             }
             usage::refuse_if_used(Path::new("/"), name, id)?;
-            controller.stop(id).map_err(|e| cannot(&format!("stop device {id}"), &e))?;
+            controller.stop(id).map_err(|e| not_stopped(name, &device, cookie.is_some(), &e))?;
         }
     }
     controller.delete(id).map_err(|e| cannot(&format!("delete device {id}"), &e))
