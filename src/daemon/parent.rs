@@ -7,9 +7,9 @@
 //!
 //! It does all that in one thread, its memory is locked, and it is the last that the OOM killer
 //! takes. Children are started by vfork and exec of the program's copy in the state directory:
-//! nothing is read from a disk, and no page of the parent is write-protected. It keeps the libraries
-//! in memory that they need, and some memory that it lets go when a standby has to be made while
-//! nobody serves: then reclaim stands still, and what is free is all there is.
+//! nothing is read from a disk, and no page of the parent is write-protected. It keeps the
+//! libraries in memory that they need, and some memory that it lets go when a standby has to be
+//! made while nobody serves: then reclaim stands still, and what is free is all there is.
 //!
 //! What it and the others have to say is written by a thread of its own ([`super::scribe`]), and
 //! only while the device is served and a standby is warm: a log's page may be swapped out, and

@@ -81,8 +81,8 @@ impl Parent<'_> {
         self.lines.push_back(line);
     }
 
-    /// Has written what has to be said, as far as there is room for it. The log's page may be in the
-    /// device: as long as nobody serves, what is there to be said stays here.
+    /// Has written what has to be said, as far as there is room for it. The log's page may be in
+    /// the device: as long as nobody serves, what is there to be said stays here.
     pub(super) fn speak(&mut self) {
         let safe = match self.page.phase() {
             Phase::Serving => self.settled() || (self.is_served() && self.is_calm()),

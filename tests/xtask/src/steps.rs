@@ -116,7 +116,8 @@ fn cargo_steps(logs: &Path, complete: bool) -> Tally {
     };
     let nextest = cargo().args(["nextest", "--version"]).output();
     if nextest.is_ok_and(|o| o.status.success()) {
-        tally.add(step("test", &mut tests(&["nextest", "run", "--workspace"], complete), logs));
+        let all = ["nextest", "run", "--workspace", "--no-fail-fast"];
+        tally.add(step("test", &mut tests(&all, complete), logs));
         tally.add(step("doctest", cargo().args(["test", "--workspace", "--doc"]), logs));
     } else {
         tally.add(step(
