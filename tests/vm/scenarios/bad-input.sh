@@ -1,6 +1,7 @@
 # desc: every foreseeable refusal says why in a line, with the right exit code, and leaves nothing behind
 # requires: uswap jq setpriv
 # kernels: 6.12 new
+# test: 6.12
 # memory: 1000
 # seconds: 240
 # smp: 2

@@ -1,6 +1,7 @@
 # desc: idle pages become dense by themselves, RAM beside zram lz4 and zstd; discarded pages give their RAM back
 # requires: uswap jq
 # kernels: 6.12 new
+# test: new
 # memory: 2400
 # seconds: 560
 # smp: 2

@@ -1,6 +1,7 @@
 # desc: settings that change while the service runs, those that cannot, and a spill file deleted under it
 # requires: uswap jq mkfs.ext4 cmp
 # kernels: 6.12 new
+# test: 6.12
 # memory: 1500
 # seconds: 240
 # smp: 2

@@ -1,6 +1,7 @@
 # desc: RAM that the same real pages take in uswap and in zram lz4
 # requires: uswap jq
 # kernels: 6.12 new
+# test: 6.12
 # memory: 2000
 # seconds: 300
 # smp: 2

@@ -1,6 +1,7 @@
 # desc: metrics over HTTP and as a file: right numbers, a taken port, bad clients, what a scrape costs
 # requires: uswap jq curl
 # kernels: 6.12 new
+# test: new
 # memory: 1500
 # seconds: 240
 # smp: 2

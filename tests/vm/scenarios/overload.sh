@@ -1,6 +1,7 @@
 # desc: every budget at its smallest: full pool, staging exhausted, readers, trims and swap at once; right or refused
 # requires: uswap jq fio hog
 # kernels: 6.12 new
+# test: new
 # memory: 512
 # seconds: 420
 # smp: 2

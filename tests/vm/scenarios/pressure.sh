@@ -1,6 +1,7 @@
 # desc: a program touches more memory than there is three times, every page verified
 # requires: uswap jq hog
 # kernels: 6.12 new
+# test: new
 # memory: 700
 # seconds: 560
 # smp: 2

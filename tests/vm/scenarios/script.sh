@@ -1,6 +1,7 @@
 # desc: a policy in a script under real swap: hot reload, a version that is refused, one that breaks, who takes over has it
 # requires: uswap jq hog
 # kernels: 6.12 new
+# test: 6.12
 # memory: 700
 # seconds: 400
 # smp: 2

@@ -1,6 +1,7 @@
 # desc: pages leave RAM for a file: refusals, a working set of several pools, a disk that fails and heals
 # requires: uswap jq hog mkfs.ext4 cmp blkdiscard
 # kernels: 6.12 new
+# test: new
 # memory: 1200
 # seconds: 600
 # smp: 2

@@ -1,6 +1,7 @@
 # desc: what is recorded is what the service counts; recorders and servers that are killed meanwhile
 # requires: uswap jq hog
 # kernels: 6.12 new
+# test: new
 # memory: 1200
 # seconds: 300
 # smp: 2

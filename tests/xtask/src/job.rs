@@ -96,13 +96,20 @@ impl Job {
         Self { name: "selftest".into(), kernel: "new".into(), script, text: String::new() }
     }
 
-    /// What `test` runs: every scenario that shows something true or false on every kernel it
-    /// names, the longest first, and the package under systemd.
-    pub fn all() -> Result<Vec<Self>, String> {
+    /// What `test` runs, the longest first: every scenario that shows something true or false, and
+    /// the package under systemd. With `full` on every kernel that it names; without, those that
+    /// depend little on the kernel only where they say (`# test:`).
+    pub fn all(full: bool) -> Result<Vec<Self>, String> {
         let mut jobs = vec![Self::selftest(), Self::systemd("6.12"), Self::systemd("new")];
-        jobs.extend(scenarios()?.into_iter().filter(|job| !job.only_measures()));
+        let wanted = |job: &Self| !job.only_measures() && (full || job.is_in_each_test());
+        jobs.extend(scenarios()?.into_iter().filter(wanted));
         jobs.sort_by_key(|job| std::cmp::Reverse(job.seconds()));
         Ok(jobs)
+    }
+
+    fn is_in_each_test(&self) -> bool {
+        let mut kernels = header(&self.text, "test").split_whitespace().peekable();
+        kernels.peek().is_none() || kernels.any(|kernel| kernel == self.kernel)
     }
 
     /// What `bench guests` runs: those that give numbers to compare, whose absolute values say
@@ -241,7 +248,7 @@ mod tests {
 
     #[test]
     fn every_scenario_says_what_it_needs() {
-        let mut jobs = Job::all().unwrap();
+        let mut jobs = Job::all(true).unwrap();
         assert!(jobs.len() > 10);
         jobs.extend(Job::measuring().unwrap());
         assert!(jobs.iter().any(Job::has_limits), "nothing is held to bench/limits.toml");
@@ -257,8 +264,17 @@ mod tests {
     fn what_only_measures_is_no_test_and_has_the_machine_to_itself() {
         let measuring = Job::measuring().unwrap();
         assert!(!measuring.is_empty() && measuring.iter().all(Job::wants_machine));
-        let tested = Job::all().unwrap();
+        let tested = Job::all(true).unwrap();
         assert!(tested.iter().all(|job| measuring.iter().all(|other| other.name != job.name)));
+    }
+
+    #[test]
+    fn each_test_runs_every_scenario_of_the_full_one_on_some_kernel() {
+        let (each, full) = (Job::all(false).unwrap(), Job::all(true).unwrap());
+        assert!(each.len() < full.len());
+        for job in &full {
+            assert!(each.iter().any(|other| other.name == job.name), "{} in none", job.name);
+        }
     }
 
     #[test]

@@ -28,9 +28,9 @@ type Outcome = Result<(), String>;
 
 const USAGE: &str = "\
 usage: cargo xtask TASK
-  test [--quick] [--require-vm]
-                           format, lints, tests, docs, a check for arm64, then every VM scenario on
-                           both kernels (--quick: of these only smoke, on the newest kernel;
+  test [--quick | --full] [--require-vm]
+                           format, lints, tests, docs, a check for arm64, then every VM scenario,
+                           most on both kernels (--full: all; --quick: only smoke, on the newest;
                            --require-vm, or CI in the environment: a skipped one is a failure)
   vm NAME [-k 6.12|new]    one scenario of tests/vm/scenarios, its output streamed
   demo                     swap real memory to uswap in a guest, verified, and show what was stored
@@ -45,7 +45,7 @@ usage: cargo xtask TASK
 ";
 
 /// Flags of `test`.
-const TEST_FLAGS: [&str; 2] = ["--quick", "--require-vm"];
+const TEST_FLAGS: [&str; 3] = ["--quick", "--full", "--require-vm"];
 
 /// The top of the source tree: where the workspace's Cargo.toml is.
 fn root() -> PathBuf {
@@ -118,10 +118,18 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
+        ["test", "--quick", "--full", ..] | ["test", "--full", "--quick", ..] => {
+            Err("--quick or --full".into())
+        }
         ["test", flags @ ..] if flags.iter().all(|f| TEST_FLAGS.contains(f)) => {
             let given = |flag: &str| flags.contains(&flag);
             let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-            steps::test(given(TEST_FLAGS[0]), given(TEST_FLAGS[1]) || ci)
+            let extent = match () {
+                () if given(TEST_FLAGS[0]) => steps::Extent::Quick,
+                () if given(TEST_FLAGS[1]) => steps::Extent::Full,
+                () => steps::Extent::Each,
+            };
+            steps::test(extent, given(TEST_FLAGS[2]) || ci)
         }
         ["vm", ..] => vm(&arguments[1..]),
         ["bench", "swap", ..] => bench::swap(&arguments[2..]),

@@ -235,16 +235,31 @@ pub fn measure() -> Outcome {
     verdict(tally, true)
 }
 
-/// All checks; `quick` leaves out the guests except one. With `require_vm` none may be skipped.
-pub fn test(quick: bool, require_vm: bool) -> Outcome {
+/// How much to test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Of the guests one.
+    Quick,
+    /// Every scenario.
+    Each,
+    /// Every scenario on every kernel that it names.
+    Full,
+}
+
+/// All checks. With `require_vm` none may be skipped.
+pub fn test(extent: Extent, require_vm: bool) -> Outcome {
     // First, because it also provides what tests of this machine run.
     let there = setup(&[]);
     let logs = target().join("vm");
     let mut tally = cargo_steps(&logs, require_vm);
-    if !quick {
+    if extent != Extent::Quick {
         tally.add(arm64(&logs));
     }
-    let jobs = if quick { vec![Job::find("smoke", "new")?] } else { Job::all()? };
+    let jobs = match extent {
+        Extent::Quick => vec![Job::find("smoke", "new")?],
+        Extent::Each => Job::all(false)?,
+        Extent::Full => Job::all(true)?,
+    };
     match prepare(there) {
         End::Passed => tally.add(run_jobs(jobs)),
         End::Failed(why) => {
