@@ -10,7 +10,7 @@
 . /vm/lib.sh
 allow_no_swap_table
 # Of the devices that are removed under I/O.
-allow_dmesg 'I/O error, dev ublkb[12]'
+allow_dmesg 'I/O error.* dev ublkb[01]'
 
 modprobe virtio_blk
 disk_of() { # SERIAL
@@ -119,14 +119,19 @@ for state in alive dead; do
         sleep 1
         running "$fio" || die "fio has ended: $(cat /tmp/fio.dead)"
     fi
-    expect_brief_failure 1 "$dev (is open, and its server is dead.*uswap run --name dead|does not stop .*close whatever)" \
-        uswap down $state
-    if [ $state = dead ]; then
-        # Whoever waits for a device that nobody serves cannot even be killed, so it has to be served again.
-        start_gone dead
-        expect_equal "device" "$(sed -n 's/^ready //p' /tmp/dead.out)" "$dev"
+    # A kernel that can tell that a device is open keeps it; one that cannot (before 7.0) takes it away.
+    if timeout 60 uswap down $state >/tmp/said 2>&1; then
+        echo "   $dev is gone, and who used it has errors"
+    else
+        expect_brief_failure 1 "$dev (is open, and its server is dead.*uswap run --name dead|does not stop .*close whatever)" \
+            uswap down $state
+        if [ $state = dead ]; then
+            # Whoever waits for a device that nobody serves cannot even be killed, so it has to be served again.
+            start_gone dead
+            expect_equal "device" "$(sed -n 's/^ready //p' /tmp/dead.out)" "$dev"
+        fi
+        kill "$fio"
     fi
-    kill "$fio"
     within 120 gone "$fio" || { evidence "$fio"; die "fio does not end"; }
     # It was told to go, and may have gone when nobody used it any more.
     timeout 60 uswap down $state >/tmp/said 2>&1 || grep -q "no service $state runs" /tmp/said || die "down: $(cat /tmp/said)"
