@@ -1,8 +1,8 @@
 # desc: servers die every few seconds while programs swap, clocks jump, disks fill up, swap is taken off, devices removed
 # requires: uswap killer hog fio jq mkfs.ext4
 # kernels: 6.12 new
-# memory: 1000
-# seconds: 600
+# memory: 800
+# seconds: 800
 # smp: 2
 # awake: yes
 # disk: pages
@@ -71,9 +71,9 @@ expect_hog() {
     wait "${HOG[$1]}" || { cat "/tmp/hog.$1"; die "program $1 ended with $?: pages are wrong or it was killed"; }
     sed "s/^/   $1: /" "/tmp/hog.$1" | tail -1
 }
-start_hog large 330 .
-start_hog other 200 .
-start_hog small 110 small
+start_hog large 280 .
+start_hog other 120 .
+start_hog small 80 small
 swapped_out() { [ "$(awk '/^pswpout / { print $2 }' /proc/vmstat)" -gt 30000 ]; }
 within 120 swapped_out || die "no memory pressure within 120 s"
 
