@@ -36,9 +36,8 @@ use std::sync::{Mutex, Once};
 use step::{Script, Step};
 use uswap::chaos;
 
-/// Runs of `cargo test`: minutes. USWAP_SEEDS=10000 and more is for a machine that has nothing else
-/// to do.
-const SEEDS: u64 = 3_000;
+/// Runs of `cargo test`.
+const SEEDS: u64 = 10_000;
 /// Tries to make a failing run shorter.
 const SHRINKS_MAX: u32 = 2_000;
 
