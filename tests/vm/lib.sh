@@ -52,6 +52,33 @@ allow_no_swap_table() {
     allow_dmesg 'page allocation failure: order:0, mode:0x[0-9a-f]*\(GFP_KERNEL\|__GFP_HIGH\|__GFP_ZERO\|__GFP_COMP\|__GFP_NOMEMALLOC\)'
 }
 
+# new_disk NAME MIB [SETTING=VALUE...]: a disk in memory, of null_blk; sets DISK.
+new_disk() {
+    local name=$1 mib=$2 dir=/sys/kernel/config/nullb/$1 setting
+    shift 2
+    mount -t configfs configfs /sys/kernel/config 2>/dev/null
+    mkdir "$dir"
+    for setting in memory_backed=1 "size=$mib" blocksize=4096 "$@" power=1; do
+        echo "${setting#*=}" >"$dir/${setting%=*}"
+    done
+    # Kernels differ in whether it has its name or a number.
+    DISK=/dev/$(cd /sys/block && ls -d nullb[0-9]* "$name" 2>/dev/null | while read -r name; do
+        [ "$(cat "$name/size")" = $((mib << 11)) ] && echo "$name"
+    done | head -1)
+    [ -b "$DISK" ] || die "no null_blk device of $mib MiB"
+}
+
+# find_disks: waits for the disk of `# scratch:`, whose serial number says that it is; sets SCRATCH, and PAGES to the
+# other disk where there is one.
+find_disks() {
+    local dir
+    modprobe virtio_blk
+    within 10 grep -qx scratch /sys/block/vd*/serial || die "no scratch disk"
+    for dir in /sys/block/vd*; do
+        if grep -qx scratch "$dir/serial"; then SCRATCH=/dev/${dir##*/}; else PAGES=/dev/${dir##*/}; fi
+    done
+}
+
 milliseconds() { local now; read -r now _ </proc/uptime; echo $((10#${now/./} * 10)); }
 
 running() { kill -0 "$1" 2>/dev/null; }

@@ -9,20 +9,7 @@
 
 # A disk in memory that can be told to fail; it obeys per sector range.
 null=/sys/kernel/config/nullb/spill
-mount -t configfs configfs /sys/kernel/config 2>/dev/null
-new_disk() { # MIB
-    mkdir "$null"
-    echo 1 >$null/memory_backed
-    echo "$1" >$null/size
-    echo 4096 >$null/blocksize
-    echo 1 >$null/discard
-    echo 1 >$null/power
-    DISK=/dev/$(cd /sys/block && ls -d nullb[0-9]* spill 2>/dev/null | while read -r name; do
-        [ "$(cat "$name/size")" = $(($1 << 11)) ] && echo "$name"
-    done | head -1)
-    [ -b "$DISK" ] || die "no null_blk device of $1 MiB"
-}
-new_disk 320
+new_disk spill 320 discard=1
 expect mkfs mkfs.ext4 -q "$DISK"
 mkdir -p /mnt
 expect mount mount -t ext4 "$DISK" /mnt

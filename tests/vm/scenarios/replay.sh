@@ -11,13 +11,7 @@
 allow_no_swap_table
 
 TRACE=/tmp/trace
-modprobe virtio_blk
-# Its serial number is how tests/vm/boot names it.
-disk() { grep -lx scratch /sys/block/*/serial 2>/dev/null | cut -d/ -f4; }
-within 10 disk || die "no scratch disk"
-SCRATCH=$(disk)
-PAGES=$(for dir in /sys/block/vd*; do echo "${dir##*/}"; done | grep -vx "$SCRATCH" | head -1)
-[ -b "/dev/$PAGES" ] || die "no disk with captured pages"
+find_disks
 
 # Seconds for minutes, so that pages rest long enough to become dense and to leave. So few pages a second become dense
 # that an emulated CPU keeps up: how fast one compresses is no decision of the policy. That one program waits for
@@ -38,7 +32,7 @@ tight_full_permille = 800
 critical_full_permille = 900
 TOML
 
-start_uswap --name replay --size 112M --pool 24M --staging 4M --spill "/dev/$SCRATCH" --spill-size 256M \
+start_uswap --name replay --size 112M --pool 24M --staging 4M --spill "$SCRATCH" --spill-size 256M \
     --swapon --discard --policy /root/quick.toml
 within 30 is_swap "$DEV" || die "no swap area"
 # What mkswap and swapon have written.
@@ -47,7 +41,7 @@ uswap trace record replay --output $TRACE >/tmp/recorded 2>&1 &
 RECORDER=$!
 is_recording() { [ "$(status .recording)" = true ]; }
 within 20 is_recording || die "it does not record: $(cat /tmp/recorded)"
-workload zipf --mib 64 --limit-mib 32 --seconds 30 --source-mib 8 --pages "/dev/$PAGES" >/tmp/workload.out ||
+workload zipf --mib 64 --limit-mib 32 --seconds 30 --source-mib 8 --pages "$PAGES" >/tmp/workload.out ||
     die "workload ended with $?"
 jq -c . /tmp/workload.out | sed 's/^/   /'
 kill -INT $RECORDER

@@ -10,10 +10,7 @@
 . /vm/lib.sh
 allow_no_swap_table
 
-modprobe virtio_blk
-# Its serial number is how tests/vm/boot names it.
-disk() { grep -lx scratch /sys/block/*/serial 2>/dev/null | cut -d/ -f4; }
-within 10 disk || die "no scratch disk"
+find_disks
 # What swaps has little memory of its own: the rest of the machine has enough, and so has the guest.
 mkdir -p /sys/fs/cgroup/small
 echo 10M >/sys/fs/cgroup/small/memory.max
@@ -46,7 +43,7 @@ printf 'fn rank(page) {\n  page.aeg_ticks\n}\n' >wrong.rhai
 expect_brief_failure 2 'wrong.rhai:2: rank: .*aeg_ticks' uswap run --size 1G --pool 300M --policy ./wrong.rhai
 
 say "it guides from the start, named from where one is"
-start_uswap --name script --size 400M --pool 16M --staging 2M --spill "/dev/$(disk)" --swapon --discard \
+start_uswap --name script --size 400M --pool 16M --staging 2M --spill "$SCRATCH" --swapon --discard \
     --policy ./mine.rhai --metrics 127.0.0.1:9998
 within 30 is_swap "$DEV" || die "--swapon: no swap area 30 s after ready"
 policy() { status ".policy.$1"; }

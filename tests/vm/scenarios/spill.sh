@@ -9,19 +9,6 @@
 . /vm/lib.sh
 
 # Disks in memory; the second is told to fail.
-mount -t configfs configfs /sys/kernel/config 2>/dev/null
-new_disk() { # NAME MIB
-    local dir=/sys/kernel/config/nullb/$1
-    mkdir "$dir"
-    echo 1 >"$dir/memory_backed"
-    echo "$2" >"$dir/size"
-    echo 4096 >"$dir/blocksize"
-    echo 1 >"$dir/power"
-    DISK=/dev/$(cd /sys/block && ls -d nullb[0-9]* "$1" 2>/dev/null | while read -r name; do
-        [ "$(cat "$name/size")" = $(($2 << 11)) ] && echo "$name"
-    done | head -1)
-    [ -b "$DISK" ] || die "no null_blk device of $2 MiB"
-}
 new_disk plain 256
 expect mkfs mkfs.ext4 -q "$DISK"
 mkdir -p /mnt /ram

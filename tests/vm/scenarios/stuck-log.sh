@@ -8,13 +8,7 @@
 . /vm/lib.sh
 
 say "a file system for the log"
-mount -t configfs configfs /sys/kernel/config 2>/dev/null
-mkdir /sys/kernel/config/nullb/disk
-for setting in memory_backed=1 size=64 blocksize=4096 power=1; do
-    echo "${setting#*=}" >"/sys/kernel/config/nullb/disk/${setting%=*}"
-done
-DISK=/dev/$(cd /sys/block && for name in nullb* disk; do [ "$(cat $name/size 2>/dev/null)" = $((64 << 11)) ] && echo $name; done)
-[ -b "$DISK" ] || die "no null_blk device: $DISK"
+new_disk disk 64
 expect mkfs mkfs.ext4 -q "$DISK"
 mkdir -p /mnt
 expect mount mount -t ext4 "$DISK" /mnt

@@ -57,12 +57,9 @@ stop_uswap
 
 say "everything that is counted is recorded"
 mkdir -p /sys/fs/cgroup/small
-modprobe virtio_blk
-# Its serial number is how tests/vm/boot names it.
-disk() { grep -lx scratch /sys/block/*/serial 2>/dev/null | cut -d/ -f4; }
-within 10 disk || die "no scratch disk"
+find_disks
 echo 32M >/sys/fs/cgroup/small/memory.max
-start_uswap --name t --size 400M --pool 24M --staging 4M --spill "/dev/$(disk)" --swapon --discard
+start_uswap --name t --size 400M --pool 24M --staging 4M --spill "$SCRATCH" --swapon --discard
 within 30 is_swap "$DEV" || die "no swap area"
 # What mkswap and swapon have read and written.
 expect_none_staged

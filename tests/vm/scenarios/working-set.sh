@@ -12,17 +12,7 @@
 
 RAM_MIB=300
 HOG_MIB=$((3 * RAM_MIB))
-modprobe virtio_blk
-disk_of() { # SERIAL
-    local dir
-    for dir in /sys/block/vd*; do
-        [ "$(cat "$dir/serial" 2>/dev/null)" = "$1" ] && echo "/dev/${dir##*/}"
-    done
-}
-scratch() { [ -n "$(disk_of scratch)" ]; }
-within 10 scratch || die "no scratch disk"
-SCRATCH=$(disk_of scratch)
-PAGES=$(for dir in /sys/block/vd*; do echo "/dev/${dir##*/}"; done | grep -v "^$SCRATCH$" | head -1)
+find_disks
 expect mkfs mkfs.ext4 -q "$SCRATCH"
 mkdir -p /mnt
 expect mount mount -t ext4 "$SCRATCH" /mnt
