@@ -131,20 +131,25 @@ impl Histogram {
 /// The cell that a page is counted in, below [`CELLS`].
 #[inline]
 pub fn cell_of(page: &Page) -> usize {
-    let size = (usize::from(page.bytes.max(1)) - 1) / SIZE_STEP;
     let kind = 2 * page.tier as usize + usize::from(page.denser != Denser::No);
     let reads = usize::from(page.mark.reads.min(READS_MAX));
     let mark = 2 * reads + usize::from(page.mark.last_touch_was_read);
-    let age_and_size = age_class(page.age_ticks) * SIZES + size.min(SIZES - 1);
+    let age_and_size = age_class(page.age_ticks) * SIZES + size_class(page.bytes);
     (age_and_size * KINDS + kind) * MARKS + mark
 }
 
 /// The page as [`page_of`] says it of its cell, but in its own slot.
 #[inline]
 pub fn typical(page: &Page) -> Page {
-    let size = ((usize::from(page.bytes.max(1)) - 1) / SIZE_STEP).min(SIZES - 1);
-    let bytes = if page.tier == Tier::Huge { PAGE_BYTES as u16 } else { middle(size) };
+    let huge = page.tier == Tier::Huge;
+    let bytes = if huge { PAGE_BYTES as u16 } else { middle(size_class(page.bytes)) };
     Page { age_ticks: age_floor(age_class(page.age_ticks)), bytes, ..*page }
+}
+
+/// The size class of so many bytes, below [`SIZES`].
+#[inline]
+fn size_class(bytes: u16) -> usize {
+    ((usize::from(bytes.max(1)) - 1) / SIZE_STEP).min(SIZES - 1)
 }
 
 /// Bytes in the middle of a size class.

@@ -26,28 +26,27 @@ const READ_ONCE: u8 = 128;
 /// Ranks that a second read adds: two ticks each.
 const READ_TWICE: u8 = 60;
 
-fn rank(page: &Page) -> u8 {
+fn rank(page: &Page) -> Option<u8> {
     let age = page.age_ticks / 2;
-    match (page.mark.last_touch_was_read, page.mark.reads) {
+    Some(match (page.mark.last_touch_was_read, page.mark.reads) {
         (true, 0 | 1) => u8::MAX - age,
         (true, 2) => (age + READ_TWICE).min(READ_ONCE - 1),
         _ => age,
-    }
+    })
 }
 
 impl Victim for SwapAware {
     fn aim(&mut self, aim: &Aim<'_>) {
-        self.0.aim(aim, |page| Some(rank(page)));
+        self.0.aim(aim, rank);
     }
 
     fn meet(&mut self, page: &Page) -> Choice {
         // The reads are kept, so that a page that is promoted does not count as read once again.
-        let goes = self.0.admits(page, |page| Some(rank(page)));
-        if goes { Choice::demote(page.mark) } else { Choice::KEEP }
+        if self.0.admits(page, rank) { Choice::demote(page.mark) } else { Choice::KEEP }
     }
 
     /// A copy of what is in RAM is idle at once.
     fn idle(&self, page: &Page, age_min_ticks: u8) -> bool {
-        page.age_ticks >= age_min_ticks || rank(page) >= READ_ONCE
+        page.age_ticks >= age_min_ticks || rank(page) >= Some(READ_ONCE)
     }
 }

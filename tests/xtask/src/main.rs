@@ -118,18 +118,16 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
-        ["test", "--quick", "--full", ..] | ["test", "--full", "--quick", ..] => {
-            Err("--quick or --full".into())
-        }
         ["test", flags @ ..] if flags.iter().all(|f| TEST_FLAGS.contains(f)) => {
             let given = |flag: &str| flags.contains(&flag);
             let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-            let extent = match () {
-                () if given(TEST_FLAGS[0]) => steps::Extent::Quick,
-                () if given(TEST_FLAGS[1]) => steps::Extent::Full,
-                () => steps::Extent::Each,
-            };
-            steps::test(extent, given(TEST_FLAGS[2]) || ci)
+            let require_vm = given("--require-vm") || ci;
+            match (given("--quick"), given("--full")) {
+                (true, true) => Err("--quick or --full".into()),
+                (true, false) => steps::test(steps::Extent::Quick, require_vm),
+                (false, true) => steps::test(steps::Extent::Full, require_vm),
+                (false, false) => steps::test(steps::Extent::Each, require_vm),
+            }
         }
         ["vm", ..] => vm(&arguments[1..]),
         ["bench", "swap", ..] => bench::swap(&arguments[2..]),
