@@ -85,14 +85,7 @@ pub fn set(context: &Context<'_>, key: &str, value: &str) -> StartResult<String>
             }
             take(context, policy::named(Path::new("/"), value)?)?;
         }
-        "poll-us" => {
-            let us = value.parse().map_err(|_| {
-                let remedy = format!("use a number from 0 to {POLL_US_MAX}");
-                StartError::usage(format!("poll-us: \"{value}\" is not a whole number"), remedy)
-            })?;
-            check::between(key, us, 0, POLL_US_MAX)?;
-            context.live.poll_us.store(us, Ordering::Relaxed);
-        }
+        "poll-us" => context.live.poll_us.store(poll_us(value)?, Ordering::Relaxed),
         "metrics" => context.scrape.move_to(metrics::parse(Some(value))?.address)?,
         _ => return Err(fixed(&context.settings.name, key)),
     }
@@ -107,30 +100,49 @@ pub fn take(context: &Context<'_>, choice: PolicyChoice) -> StartResult<()> {
     Ok(())
 }
 
-/// Whoever takes over was started before the policy was set: takes what is kept, and says its name
-/// if it is another one. Reads the state directory only.
+/// Whoever takes over was started before something was set: takes what is kept, and says the
+/// policy's name if it is another one. The metrics' own thread finds out where they are.
+/// Reads the state directory only.
 pub fn adopt_kept(context: &Context<'_>) -> StartResult<Option<String>> {
     let Settings { run_dir, name, target, .. } = context.settings;
-    if context.seat.is_none() || *target != Target::Swap {
+    if context.seat.is_none() {
         return Ok(None);
     }
     let dir = state::dir_of(run_dir, name);
     let fail = |e| cannot("read the settings of the service", &e);
-    let words = program::read_words(&dir).map_err(fail)?;
-    let at = words.iter().position(|word| word == "--policy");
-    let Some(name) = at.and_then(|at| words.get(at + 1)?.to_str()) else { return Ok(None) };
-    let kept = program::kept_policy(&dir, name).map(std::fs::read_to_string);
+    if let Some(value) = program::read_word(&dir, "--poll-us").map_err(fail)? {
+        context.live.poll_us.store(poll_us(&value)?, Ordering::Relaxed);
+    }
+    let policy = program::read_word(&dir, "--policy").map_err(fail)?;
+    match policy.filter(|_| *target == Target::Swap) {
+        Some(policy) => adopt_policy(context, &dir, policy),
+        None => Ok(None),
+    }
+}
+
+fn adopt_policy(context: &Context<'_>, dir: &Path, name: String) -> StartResult<Option<String>> {
+    let fail = |e| cannot("read the policy of the service", &e);
+    let kept = program::kept_policy(dir, &name).map(std::fs::read_to_string);
     let text = kept.transpose().map_err(fail)?;
     let now = context.live.policy();
     if now.name == name && now.text == text {
         return Ok(None);
     }
     let choice = match text {
-        Some(text) => policy::of_text(name.to_owned(), name, text)?,
-        None => policy::named(Path::new("/"), name)?,
+        Some(text) => policy::of_text(name.clone(), &name, text)?,
+        None => policy::named(Path::new("/"), &name)?,
     };
     context.live.adopt(context, choice);
-    Ok(Some(name.to_owned()))
+    Ok(Some(name))
+}
+
+fn poll_us(value: &str) -> StartResult<u32> {
+    let us = value.parse().map_err(|_| {
+        let remedy = format!("use a number from 0 to {POLL_US_MAX}");
+        StartError::usage(format!("poll-us: \"{value}\" is not a whole number"), remedy)
+    })?;
+    check::between("poll-us", us, 0, POLL_US_MAX)?;
+    Ok(us)
 }
 
 /// Has those know it that take over.

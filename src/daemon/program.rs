@@ -140,6 +140,13 @@ pub fn read_words(dir: &Path) -> io::Result<Vec<OsString>> {
     Ok(words)
 }
 
+/// The value of a flag among the words of [`write_words`].
+pub fn read_word(dir: &Path, flag: &str) -> io::Result<Option<String>> {
+    let words = read_words(dir)?;
+    let at = words.iter().position(|word| word == flag);
+    Ok(at.and_then(|at| words.get(at + 1)?.to_str()).map(str::to_owned))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +173,9 @@ mod tests {
         change_word(dir.path(), "--poll-us", "7").expect("written");
         let wanted = words(&["--size", "1", "--policy", "balanced", "--poll-us", "7"]);
         assert_eq!(read_words(dir.path()).expect("read"), wanted);
+        let word = |flag| read_word(dir.path(), flag).expect("read");
+        assert_eq!(word("--policy").as_deref(), Some("balanced"));
+        assert_eq!((word("--metrics"), word("7")), (None, None));
     }
 
     #[test]

@@ -74,9 +74,8 @@ impl Turn {
 
     /// Where the service was told to serve metrics meanwhile, or nowhere, if it was.
     fn told(&self) -> Option<Option<SocketAddr>> {
-        let words = program::read_words(&self.dir).ok()?;
-        let at = words.iter().position(|word| word == "--metrics")?;
-        Some(metrics::parse(words.get(at + 1)?.to_str()).ok()?.address)
+        let word = program::read_word(&self.dir, "--metrics").ok()??;
+        Some(metrics::parse(Some(&word)).ok()?.address)
     }
 }
 

@@ -14,6 +14,9 @@ use uswap_bench::workload::scan::{Scan, ScanArgs};
 use uswap_bench::workload::zipf::{Zipf, ZipfArgs};
 use uswap_bench::workload::{Common, Pattern, run};
 
+/// Accesses in a second of a trace, if nobody says.
+const PER_SECOND: u32 = 1000;
+
 /// Uses memory in a way of its own until it swaps, and verifies every page.
 #[derive(Debug, Parser)]
 #[command(name = "workload")]
@@ -58,7 +61,7 @@ fn work(arguments: &Arguments) -> StartResult<()> {
     if let (Some(path), Some(ram_mib), Some(operations)) =
         (&common.trace, common.limit_mib, common.operations)
     {
-        let numbers = (ram_mib, common.per_second, operations);
+        let numbers = (ram_mib, common.per_second.unwrap_or(PER_SECOND), operations);
         let done = machine::record(name, common, numbers, pattern.as_mut(), path)?;
         println!("{done} accesses");
         return Ok(());

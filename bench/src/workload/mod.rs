@@ -63,10 +63,10 @@ pub struct Common {
     /// Do not work: write the trace that a machine with --limit-mib of RAM would give, to FILE
     #[arg(long, value_name = "FILE", requires = "limit_mib", requires = "operations")]
     pub trace: Option<PathBuf>,
-    /// Accesses in a second, for --trace
-    #[arg(long, default_value_t = 1000,
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub per_second: u32,
+    /// Accesses in a second, once the memory is filled [default: as many as can be; for --trace
+    /// 1000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub per_second: Option<u32>,
     /// Only look at the flags
     #[arg(long)]
     pub check: bool,
@@ -211,6 +211,12 @@ impl Tally {
     }
 }
 
+/// Waits until `operations` of `per_second` since `begin` are due; not at all if it is behind.
+fn wait_for(begin: Instant, operations: u64, per_second: u32) {
+    let due = Duration::from_secs_f64(operations as f64 / f64::from(per_second));
+    std::thread::sleep(due.saturating_sub(begin.elapsed()));
+}
+
 /// Fills memory, lets `pattern` loose on it, and compares every page in the end.
 pub fn run(name: &str, common: &Common, pattern: &mut dyn Pattern) -> StartResult<Summary> {
     let source = Source::load(&common.pages, common.source_mib)?;
@@ -233,6 +239,9 @@ pub fn run(name: &str, common: &Common, pattern: &mut dyn Pattern) -> StartResul
         for _ in 0..STEPS_PER_LOOK {
             if tally.operations >= most {
                 break 'work;
+            }
+            if let Some(pace) = common.per_second {
+                wait_for(begin, tally.operations, pace);
             }
             tally.step(pattern.next(&mut random), &mut heap)?;
         }

@@ -23,6 +23,9 @@ expect check-config uswap check-config
 start_uswap --name one
 expect_status .size_bytes $((512 << 20))
 
+warm() { [ "$(status .processes.standby_warm)" = true ]; }
+within 30 warm || die "no warm standby"
+
 say "set: at once, and seen"
 expect_equal "set" "$(uswap set policy dense)" "policy is dense"
 expect_status .policy.name dense
@@ -52,6 +55,17 @@ expect_brief_failure 2 '50-mine.toml:3: unknown key "depht"; did you mean "depth
 ! uswap doctor >/dev/null || die "doctor finds nothing wrong"
 uswap doctor --json | jq -r '.[] | select(.name == "configuration of one") | .level' | grep -qx fail || die "doctor does not see it"
 rm -r /etc/uswap/one.toml.d
+
+say "a standby, warm before any of it was set, takes over: it is so still"
+server=$(status .processes.server_pid)
+standby=$(status .processes.standby_pid)
+kill -KILL "$server"
+serves() { [ "$(status .processes.server_pid)" = "$standby" ]; }
+within 20 serves || die "the standby does not serve"
+has_metrics() { [ "$(status .metrics)" = 127.0.0.1:9998 ]; }
+within 10 has_metrics || die "metrics are at $(status .metrics)"
+expect_status .policy.name low-latency
+expect_status .poll_us 0
 
 say "it stores and reads back with what was changed"
 dd if=/dev/urandom of=/tmp/data bs=1M count=96 2>/dev/null

@@ -41,7 +41,7 @@ uswap trace record replay --output $TRACE >/tmp/recorded 2>&1 &
 RECORDER=$!
 is_recording() { [ "$(status .recording)" = true ]; }
 within 20 is_recording || die "it does not record: $(cat /tmp/recorded)"
-workload zipf --mib 64 --limit-mib 32 --seconds 30 --source-mib 8 --pages "$PAGES" >/tmp/workload.out ||
+workload zipf --mib 64 --limit-mib 32 --seconds 60 --per-second 300 --source-mib 8 --pages "$PAGES" >/tmp/workload.out ||
     die "workload ended with $?"
 jq -c . /tmp/workload.out | sed 's/^/   /'
 kill -INT $RECORDER
