@@ -65,6 +65,7 @@ fn full() -> Status {
             pressure: "tight".into(),
             short: Some("the spill is full".into()),
             age_tick: 7,
+            ages_began_us: 0,
             script: Some(ScriptUse { base: "dense".into(), errors: 3, ..ScriptUse::default() }),
         }),
         spill: Some(full_spill()),

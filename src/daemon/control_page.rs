@@ -305,9 +305,14 @@ impl ControlPage {
     }
 
     /// Asks the parent to let a standby from the program that is in the state directory now take
-    /// over; the number of this order.
+    /// over; the number of this order. After the last number comes 0: a damaged page has any.
     pub fn want_successor(&self) -> u64 {
-        self.word(Word::SuccessorsWanted).fetch_add(1, Ordering::AcqRel) + 1
+        self.word(Word::SuccessorsWanted).fetch_add(1, Ordering::AcqRel).wrapping_add(1)
+    }
+
+    /// Whether the order with this number, or a later one, was carried out or taken back.
+    pub fn is_carried_out(&self, number: u64) -> bool {
+        number.wrapping_sub(self.get(Word::SuccessorsDone)).cast_signed() <= 0
     }
 
     /// The last order of [`ControlPage::want_successor`], and the last that was carried out.
@@ -369,6 +374,23 @@ mod tests {
         page.note_start(second);
         assert_eq!((other.phase(), other.device()), (Phase::Serving, Some(0)));
         assert_eq!(other.cookie(), 5);
+    }
+
+    #[test]
+    fn orders_are_carried_out_one_after_the_other_and_after_the_last_number_too() {
+        let dir = tempfile::tempdir().expect("directory");
+        let page = ControlPage::create(dir.path(), 5).expect("new");
+        for before in [0, u64::MAX - 1, u64::MAX] {
+            page.put(Word::SuccessorsWanted, before);
+            page.note_successor(before);
+            let (first, second) = (page.want_successor(), page.want_successor());
+            assert_eq!(page.successors(), (second, before));
+            assert!(!page.is_carried_out(first) && !page.is_carried_out(second));
+            page.note_successor(first);
+            assert!(page.is_carried_out(first) && !page.is_carried_out(second));
+            page.note_successor(second);
+            assert!(page.is_carried_out(first) && page.is_carried_out(second));
+        }
     }
 
     #[test]

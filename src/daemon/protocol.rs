@@ -208,6 +208,9 @@ pub struct PolicyUse {
     pub short: Option<String>,
     /// Age ticks so far.
     pub age_tick: u64,
+    /// Microseconds after boot at which they began to be counted.
+    #[serde(default)]
+    pub ages_began_us: u64,
     /// How its script does, if it is one.
     #[serde(default)]
     pub script: Option<ScriptUse>,

@@ -189,6 +189,7 @@ impl Sources<'_> {
             pressure: plan.pressure.name().to_owned(),
             short: plan.short.map(|short| short.words().to_owned()),
             age_tick: shown.age_tick,
+            ages_began_us: shown.began.as_micros() as u64,
         })
     }
 

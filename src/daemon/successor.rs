@@ -111,7 +111,7 @@ impl Upgrade {
 
     fn wait(&self, number: u64) -> StartResult<Duration> {
         let begin = Instant::now();
-        while self.page.successors().1 < number {
+        while !self.page.is_carried_out(number) {
             if begin.elapsed() > WAIT_MAX {
                 let what = format!("no standby took over within {} s", WAIT_MAX.as_secs());
                 return Err(StartError::failure(

@@ -39,12 +39,18 @@ pub struct Setup {
     pub staging_bytes: u64,
     /// Slots of the device: how often a slot taken at random has a page. Never less than are used.
     pub device_slots: u64,
+    /// For how long ages had been counted when it began, microseconds: when age ticks come.
+    pub aged_us: u64,
+    /// Where the policy's hand is when it begins, of the slots that the recording has.
+    pub hand: usize,
     /// RAM of the machine, for what its free memory is a share of; 0 if unknown.
     pub ram_bytes: u64,
     /// MiB a second that the spill's disk writes and reads.
     pub spill_mib_per_second: f64,
     /// Microseconds that the mover takes to make a page denser.
     pub denser_us: f64,
+    /// Microseconds that the mover takes to train a dictionary.
+    pub train_us: u64,
     /// What reads cost.
     pub costs: Costs,
 }
@@ -92,7 +98,7 @@ pub(super) struct Machine {
 /// Deterministic. Allocates 16 bytes a slot, 0.4 % of the pool, and 8 bytes a spilled page.
 pub fn run(replay: &Replay, setup: &Setup, policy: Policy, progress: &AtomicU64) -> Outcome {
     let mut machine = Machine::new(replay, setup);
-    let mut mover = Mover::new(policy);
+    let mut mover = Mover::new(policy, setup.hand.min(replay.slots.saturating_sub(1)));
     for (at, steps) in replay.steps.chunks(STRETCH).enumerate() {
         let first = at * STRETCH;
         for (i, step) in steps.iter().enumerate() {

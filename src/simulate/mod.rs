@@ -6,7 +6,8 @@
 //!
 //! - *Time* is the recording's. It stands still for reads and goes on for writes that wait for
 //!   room: what comes after them comes later by as much. A step of the mover takes 1 ms, and what
-//!   recompression and the disk take.
+//!   training, each page that is made denser and the disk take: as long as in the recording, where
+//!   it shows that ([`Pace`]). Whoever asks for room meanwhile ends the step as in the daemon.
 //! - *Memory* can always be had, at once, up to the pool's size.
 //! - *Writes* that find no room wait while pages leave the pool, for as long as the daemon's do. If
 //!   none do the write is refused and the page stays with the kernel: reading it costs nothing.
@@ -28,6 +29,7 @@ mod grid;
 mod machine;
 mod mover;
 mod outcome;
+mod pace;
 pub mod plot;
 mod replay;
 mod slot;
@@ -39,6 +41,7 @@ pub use curve::Curve;
 pub use grid::{Calibration, calibrate, each};
 pub use machine::{Setup, run};
 pub use outcome::{Costs, Outcome, Reads, Sample, share};
+pub use pace::Pace;
 pub use replay::{Act, Live, Replay, SizesKnown, Step, UNSETTLED};
 
 #[cfg(test)]

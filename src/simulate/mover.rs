@@ -10,7 +10,7 @@ use crate::spill::TAG_BYTES;
 use crate::units::{Location, PAGE_SIZE};
 use uswap_policy::{Action, Counts, Denser, Page, Plan, Policy, Short, Since, View};
 
-/// What a step takes besides recompression and the disk, microseconds.
+/// What a step takes besides training, recompression and the disk, microseconds.
 const STEP_US: u64 = 1000;
 /// How long it does not listen after it was woken and could do nothing.
 const NAP_US: u64 = 100_000;
@@ -46,7 +46,8 @@ struct Job {
     spills: bool,
     /// A page that the policy has sent away and that waits for the disk.
     waiting: Option<usize>,
-    spent_us: f64,
+    /// When it is done with the page or the dictionary at hand.
+    busy_until_us: u64,
 }
 
 /// The mover.
@@ -66,14 +67,14 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    pub(super) fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: Policy, hand: usize) -> Self {
         Self {
             policy,
             view: View::default(),
             phase: Phase::Asleep,
             alarm_us: 0,
             job: None,
-            hand: 0,
+            hand,
             counts: Counts::default(),
             counted: None,
             samples: 0,
@@ -122,7 +123,7 @@ impl Mover {
         let plan = self.policy.tick(&self.view);
         self.ticks += 1;
         self.keep_memory(machine, &plan);
-        self.train(machine, &plan);
+        let trained = self.train(machine, &plan);
         self.job = Some(Job {
             asked,
             refused: self.view.since.refused_writes > 0,
@@ -133,7 +134,7 @@ impl Mover {
             denser: true,
             spills: true,
             waiting: None,
-            spent_us: 0.0,
+            busy_until_us: now_us + if trained { machine.setup.train_us } else { 0 },
             plan,
         });
         self.phase = Phase::Scanning;
@@ -142,7 +143,8 @@ impl Mover {
     fn look(&mut self, machine: &mut Machine, now_us: u64) {
         machine.look(now_us);
         while collect(machine, now_us) {}
-        let tick = now_us / 1_000_000 / self.policy.settings().time.age_tick_seconds.max(1);
+        let tick_us = 1_000_000 * self.policy.settings().time.age_tick_seconds.max(1);
+        let tick = (machine.setup.aged_us % tick_us + now_us) / tick_us;
         while machine.age_tick < tick {
             machine.age_tick += 1;
             machine.census.advance();
@@ -197,8 +199,8 @@ impl Mover {
         }
     }
 
-    /// Samples are found as often as slots have objects.
-    fn train(&mut self, machine: &Machine, plan: &Plan) {
+    /// Samples are found as often as slots have objects; whether a dictionary is made of them.
+    fn train(&mut self, machine: &Machine, plan: &Plan) -> bool {
         let objects = machine.pool.usage().objects;
         if !plan.train || !plan.memory.may_grow {
             self.samples = 0;
@@ -208,14 +210,16 @@ impl Mover {
             if self.samples >= DICTIONARY_SAMPLES as u64 {
                 self.has_dictionary = true;
                 self.counted = None;
+                return true;
             }
         }
+        false
     }
 
     /// Goes on with the step; until when it waits, or `None` at its end.
     fn go_on(&mut self, machine: &mut Machine, now_us: u64) -> Option<u64> {
         let mut job = self.job.take().expect("a step has begun");
-        let mut wait = None;
+        let mut wait = Some(job.busy_until_us).filter(|until_us| *until_us > now_us);
         while wait.is_none() && self.phase != Phase::Asleep {
             wait = match self.phase {
                 Phase::Scanning => self.scan(machine, &mut job, now_us),
@@ -256,7 +260,7 @@ impl Mover {
         }
         machine.promotions = plan.promote.pages;
         machine.promote_reads = plan.promote.reads_min;
-        let end_us = now_us + STEP_US + job.spent_us as u64;
+        let end_us = now_us + STEP_US;
         let pause_us = u64::from(plan.next_ms) * 1000;
         let moved = machine.out.spilled_pages > job.spilled_before;
         self.phase = Phase::Asleep;
@@ -272,7 +276,7 @@ impl Mover {
             };
     }
 
-    /// Moves the hand, at most once around; until when it waits for the disk.
+    /// Moves the hand, at most once around; until when it waits for the disk or is busy with a page.
     fn scan(&mut self, machine: &mut Machine, job: &mut Job, now_us: u64) -> Option<u64> {
         loop {
             if let Some(slot) = job.waiting {
@@ -303,7 +307,8 @@ impl Mover {
             match verdict.action {
                 Action::Recompress if job.denser => {
                     job.denser = recompress(machine, at, form);
-                    job.spent_us += machine.setup.denser_us;
+                    job.busy_until_us = now_us + machine.setup.denser_us as u64;
+                    return Some(job.busy_until_us);
                 }
                 Action::Spill if job.spills => job.waiting = Some(at),
                 _ => {}

@@ -2,6 +2,7 @@
 //! that they belong to, slots numbered without gaps and in the same order.
 
 use super::estimate::Sizes;
+use super::pace::{Pace, Pacer};
 use crate::trace::{Event, Kind, Source, Stored};
 use crate::units::PAGE_SIZE;
 use serde::Serialize;
@@ -198,6 +199,8 @@ pub struct Replay {
     pub live: Live,
     /// Where the sizes are from.
     pub sizes: SizesKnown,
+    /// How fast the machine was.
+    pub pace: Pace,
 }
 
 /// Where the sizes of a replay are from.
@@ -217,13 +220,14 @@ impl Replay {
     /// Reads all events. The first error ends it. Allocates 16 bytes an event and 4 a slot.
     pub fn new<E>(events: impl IntoIterator<Item = Result<Event, E>>) -> Result<Self, E> {
         let (mut steps, mut live, mut used) = (Vec::new(), Live::default(), Used::default());
-        let mut latest = 0;
+        let (mut pacer, mut latest) = (Pacer::default(), 0);
         for event in events {
             let event = event?;
             live.count(&event.kind);
             // Several threads write events: neighbours may have changed places.
             latest = event.time_us.max(latest);
             let event = Event { time_us: latest, ..event };
+            pacer.note(&event);
             let Some(step) = Step::of(&event) else { continue };
             if matches!(step.kind(), WRITE | READ) {
                 used.add(step.slot());
@@ -249,7 +253,7 @@ impl Replay {
             let dense = if dense == UNKNOWN { known.dense(bytes) } else { dense };
             step.set_with(u32::from(bytes) | u32::from(dense) << 16);
         }
-        Ok(Self { steps, slots: used.count as usize, live, sizes })
+        Ok(Self { steps, slots: used.count as usize, live, sizes, pace: pacer.pace() })
     }
 
     /// The first so many steps of it.

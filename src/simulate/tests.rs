@@ -80,9 +80,12 @@ fn setup(pool_bytes: u64, spill_bytes: u64) -> Setup {
         spill_bytes,
         staging_bytes: 0,
         device_slots: 0,
+        aged_us: 0,
+        hand: 0,
         ram_bytes: 1 << 30,
         spill_mib_per_second: 500.0,
         denser_us: 400.0,
+        train_us: 100_000,
         costs: COSTS,
     }
 }
@@ -309,7 +312,7 @@ fn a_comparison_finds_what_differs() {
     live.reads.staged = 7;
     outcome.reads.pool = 7;
     let find = |what: &str| {
-        let all = compare(&live, &outcome);
+        let all = compare(&live, std::slice::from_ref(&outcome));
         all.into_iter().find(|d| d.what == what).expect("there is such a total").percent
     };
     assert_eq!(find("pages spilled"), 4.0);

@@ -28,6 +28,9 @@ pub struct Header {
     pub policy: String,
     /// When that was, milliseconds of Unix time.
     pub began_unix_ms: u64,
+    /// For how long pages' ages had been counted by then, microseconds: when the next age tick came.
+    #[serde(default)]
+    pub aged_us: u64,
 }
 
 /// What is in a trace.

@@ -50,10 +50,13 @@ fn setup(args: &Args) -> Setup {
         pool_bytes: args.pool << 20,
         spill_bytes: args.spill << 20,
         staging_bytes: 8 << 20,
+        aged_us: 0,
+        hand: 0,
         device_slots: 0,
         ram_bytes: 0,
         spill_mib_per_second: 1400.0,
         denser_us: 396.0,
+        train_us: 100_000,
         costs: Costs { pool_read_us: 2.3, dense_read_us: 6.5, spill_read_us: 100.0 },
     }
 }

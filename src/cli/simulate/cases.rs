@@ -52,6 +52,16 @@ pub struct Case {
     pub setup: Setup,
 }
 
+/// Replays that a recording is compared with. Where the policy's hand was when it began is not
+/// recorded, and which pages become dense or leave depends on it.
+pub const HANDS: usize = 8;
+
+/// The same run from hands that are spread evenly over `slots`.
+pub fn from_hands(case: &Case, slots: usize) -> impl Iterator<Item = Case> {
+    let from = move |hand: usize| Setup { hand: hand * slots / HANDS, ..case.setup };
+    (0..HANDS).map(move |hand| Case { setup: from(hand), ..case.clone() })
+}
+
 /// The policy of a run.
 pub fn policy_of(case: &Case) -> StartResult<Policy> {
     let policy = case.policy.policy_with(|settings| {

@@ -10,7 +10,7 @@ use crate::config::size;
 use crate::daemon::notify::Progress;
 use crate::error::{StartError, StartResult};
 use crate::simulate::{Bound, Calibration, Costs, Curve, Outcome, Replay, calibrate, each, run};
-use cases::{Case, Lists, given_up, policy_of};
+use cases::{Case, Lists, from_hands, given_up, policy_of};
 use clap::Args;
 use report::{Point, Row, Study};
 use source::Recording;
@@ -21,6 +21,10 @@ use std::time::Duration;
 
 /// Runs that take longer than this are asked about first.
 const LONG: Duration = Duration::from_secs(600);
+/// What making a page denser, and training a dictionary, take where the recording does not say it:
+/// as measured (bench/NOTES.md, "Dictionaries and the dense tier").
+const DENSER_US: f64 = 396.0;
+const TRAIN_US: u64 = 100_000;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -48,10 +52,10 @@ pub struct Simulate {
     #[arg(long, value_name = "US", default_value_t = 100.0, value_parser = microseconds)]
     #[arg(allow_hyphen_values = true)]
     spill_read_us: f64,
-    /// Microseconds that making a page denser takes
-    #[arg(long, value_name = "US", default_value_t = 396.0, value_parser = microseconds)]
+    /// Microseconds that making a page denser takes [default: as in the recording, or 396]
+    #[arg(long, value_name = "US", value_parser = microseconds)]
     #[arg(allow_hyphen_values = true)]
-    denser_us: f64,
+    denser_us: Option<f64>,
     /// RAM of the machine, of which its free memory is a share [default: that of the recording]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     ram: Option<u64>,
@@ -105,7 +109,11 @@ impl Simulate {
             let what = format!("{} has nothing to replay", self.file.display());
             return Err(StartError::usage(what, "record while the machine swaps"));
         }
-        let cases = self.lists.cases(root, &recording, &self.template(&recording))?;
+        let mut cases = self.lists.cases(root, &recording, &self.template(&recording))?;
+        if self.compare {
+            cases =
+                cases.iter().flat_map(|case| from_hands(case, recording.replay.slots)).collect();
+        }
         let outcomes = self.simulate(&recording.replay, &cases)?;
         if self.compare {
             return report::comparison(&recording, &cases, &outcomes, self.tolerance, self.json);
@@ -123,14 +131,18 @@ impl Simulate {
     }
 
     fn template(&self, recording: &Recording) -> crate::simulate::Setup {
+        let pace = recording.replay.pace;
         crate::simulate::Setup {
             pool_bytes: 0,
             spill_bytes: 0,
             staging_bytes: recording.staging_bytes,
             device_slots: recording.slots,
+            aged_us: recording.aged_us,
+            hand: 0,
             ram_bytes: self.ram.unwrap_or(recording.ram_bytes),
             spill_mib_per_second: 0.0,
-            denser_us: self.denser_us,
+            denser_us: self.denser_us.or(pace.denser_us.map(f64::from)).unwrap_or(DENSER_US),
+            train_us: pace.train_us.map_or(TRAIN_US, u64::from),
             costs: Costs {
                 pool_read_us: self.pool_read_us,
                 dense_read_us: self.dense_read_us,

@@ -1,6 +1,6 @@
 //! What is printed.
 
-use super::cases::Case;
+use super::cases::{Case, HANDS};
 use super::source::Recording;
 use crate::cli::columns::Numbers;
 use crate::cli::list::json;
@@ -228,15 +228,15 @@ pub fn comparison(
     as_json: bool,
 ) -> StartResult<ExitCode> {
     let mut all = Vec::new();
-    for (case, outcome) in cases.iter().zip(outcomes) {
+    for (cases, outcomes) in cases.chunks(HANDS).zip(outcomes.chunks(HANDS)) {
         all.push(Comparison {
-            policy: case.policy.name.clone(),
-            pool_bytes: case.setup.pool_bytes,
+            policy: cases[0].policy.name.clone(),
+            pool_bytes: cases[0].setup.pool_bytes,
             tolerance_percent: tolerance,
-            totals: compare(&recording.replay.live, outcome),
+            totals: compare(&recording.replay.live, outcomes),
         });
     }
-    let is_off = |d: &Difference| d.percent > tolerance;
+    let is_off = |d: &Difference| d.is_off(tolerance);
     let off = all.iter().any(|comparison| comparison.totals.iter().any(is_off));
     if as_json {
         say(&(json(&all)? + "\n"))?;
@@ -249,14 +249,19 @@ pub fn comparison(
                     d.what.into(),
                     d.live.to_string(),
                     d.simulated.to_string(),
+                    d.least.to_string(),
+                    d.most.to_string(),
                     percent,
                     verdict.into(),
                 ]
             };
             let rows: Vec<_> = totals.iter().map(row).collect();
-            let head = ["TOTAL", "LIVE", "SIMULATED", "DIFFERENCE", ""];
+            let head = ["TOTAL", "LIVE", "SIMULATED", "LEAST", "MOST", "DIFFERENCE", ""];
             let pool = Numbers { exact: false }.bytes(*pool_bytes);
-            say(&format!("{policy}, {pool}\n{}", table::render(Some(&head), &rows, &[1, 2, 3])))?;
+            say(&format!(
+                "{policy}, {pool}\n{}",
+                table::render(Some(&head), &rows, &[1, 2, 3, 4, 5])
+            ))?;
         }
     }
     Ok(if off { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -18,6 +18,8 @@ pub struct Recording {
     pub staging_bytes: u64,
     /// Slots of its device.
     pub slots: u64,
+    /// For how long its pages' ages had been counted.
+    pub aged_us: u64,
     /// RAM of its machine; 0 if that is not known.
     pub ram_bytes: u64,
     /// Events that were lost while recording.
@@ -45,6 +47,7 @@ impl Recording {
                 bytes => bytes,
             },
             slots: header.slots,
+            aged_us: header.aged_us,
             ram_bytes: header.ram_bytes,
             dropped: trailer.dropped,
         })

@@ -155,7 +155,8 @@ impl<'a> Session<'a> {
         path: &'a Path,
     ) -> StartResult<Self> {
         let source = Source::begin(service)?;
-        let writer = Writer::new(BufWriter::new(file), &header(status)).map_err(|e| e.of(path))?;
+        let header = header(status, source.began_us);
+        let writer = Writer::new(BufWriter::new(file), &header).map_err(|e| e.of(path))?;
         let began_us = source.began_us;
         let order = Order::default();
         Ok(Self { service, path, writer, order, source, began_us, dropped: 0, gaps: 0 })
@@ -278,7 +279,8 @@ fn now_us() -> u64 {
     clock::since_boot().as_micros() as u64
 }
 
-fn header(status: &Status) -> Header {
+/// `began_us`: when it began to be recorded, after boot.
+fn header(status: &Status, began_us: u64) -> Header {
     let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Header {
         uswap_version: status.version.clone(),
@@ -292,6 +294,7 @@ fn header(status: &Status) -> Header {
         codec: status.codec.clone(),
         policy: status.policy.as_ref().map_or_else(String::new, |policy| policy.name.clone()),
         began_unix_ms: began.as_millis() as u64,
+        aged_us: status.policy.as_ref().map_or(0, |p| began_us.saturating_sub(p.ages_began_us)),
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Shown {
     pub plan: Option<Plan>,
     /// Age ticks so far.
     pub age_tick: u64,
+    /// When they began to be counted, after boot.
+    pub began: Duration,
 }
 
 impl Movement {
@@ -176,7 +178,8 @@ impl<'a> Mover<'a> {
         note_now(self.stats, SlotIndex(0), look_of(&work.outlook.view.machine));
         let plan = work.policy.tick(&work.outlook.view);
         let age_tick = work.outlook.view.age_tick;
-        self.movement.show(Shown { plan: Some(plan), age_tick });
+        let began = work.outlook.begin;
+        self.movement.show(Shown { plan: Some(plan), age_tick, began });
         work.set_nice(plan.level == Level::Plenty);
         self.keep_memory(&plan);
         self.train(work, &plan);

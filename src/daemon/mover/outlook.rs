@@ -28,8 +28,9 @@ pub struct Outlook {
     pub view: View,
     /// Added to the clock, for tests.
     pub ahead: Duration,
+    /// When ages began to be counted, after boot.
+    pub begin: Duration,
     gauges: Gauges,
-    begin: Duration,
     counts: Counts,
     /// Age tick and bytes in use when ages were last counted.
     counted: Option<(u64, u64)>,
@@ -41,8 +42,8 @@ impl Outlook {
         Self {
             view: View::default(),
             ahead: Duration::ZERO,
-            gauges: Gauges::open(root),
             begin: clock::since_boot(),
+            gauges: Gauges::open(root),
             counts: Counts::default(),
             counted: None,
         }
