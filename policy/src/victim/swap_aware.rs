@@ -44,9 +44,4 @@ impl Victim for SwapAware {
         // The reads are kept, so that a page that is promoted does not count as read once again.
         if self.0.admits(page, rank) { Choice::demote(page.mark) } else { Choice::KEEP }
     }
-
-    /// A copy of what is in RAM is idle at once.
-    fn idle(&self, page: &Page, age_min_ticks: u8) -> bool {
-        page.age_ticks >= age_min_ticks || rank(page) >= Some(READ_ONCE)
-    }
 }
