@@ -39,8 +39,8 @@ impl Difference {
     }
 }
 
-/// Every total that a recording and its replays have; at least one of them. Pages not compressed yet
-/// count as in the pool.
+/// Every total that a recording and its replays have, of which there is at least one. Pages not
+/// compressed yet count as in the pool.
 pub fn compare(live: &Live, outcomes: &[Outcome]) -> Vec<Difference> {
     let floor = (live.writes / FLOOR_SHARE).max(1);
     let difference = |what, live: u64, of: fn(&Outcome) -> u64| {

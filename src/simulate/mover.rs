@@ -276,7 +276,8 @@ impl Mover {
             };
     }
 
-    /// Moves the hand, at most once around; until when it waits for the disk or is busy with a page.
+    /// Moves the hand, at most once around; until when it waits for the disk or is busy with a
+    /// page.
     fn scan(&mut self, machine: &mut Machine, job: &mut Job, now_us: u64) -> Option<u64> {
         loop {
             if let Some(slot) = job.waiting {

@@ -28,7 +28,7 @@ pub struct Header {
     pub policy: String,
     /// When that was, milliseconds of Unix time.
     pub began_unix_ms: u64,
-    /// For how long pages' ages had been counted by then, microseconds: when the next age tick came.
+    /// For how long pages' ages had been counted by then, microseconds: says when age ticks come.
     #[serde(default)]
     pub aged_us: u64,
 }
