@@ -2,9 +2,10 @@
 //! would have done.
 //!
 //! One replay is no measure. Which pages are judged first decides which become dense and leave, and
-//! what is read of them; the same recording from another place of the hand gives other totals, of
-//! small ones by a fifth (bench/NOTES.md, "Beside a live service"). So there are several: the service
-//! agrees with them if it is near enough to what one of them did. Their median is shown beside it.
+//! what is read of them; the same recording from another place of the hand gives other totals,
+//! small ones by a fifth (bench/NOTES.md, "Beside a live service"). So there are several: the
+//! service agrees with them if it is near enough to what one of them did. Their median is shown
+//! beside it.
 
 use super::outcome::{Outcome, share};
 use super::replay::Live;
