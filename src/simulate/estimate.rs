@@ -28,9 +28,10 @@ const fn class(bytes: u16) -> usize {
     bytes as usize / STEP
 }
 
-fn median(ratios: &mut [u32]) -> u32 {
-    let middle = ratios.len() / 2;
-    *ratios.select_nth_unstable(middle).1
+/// The one in the middle; there is at least one.
+pub(super) fn median(numbers: &mut [u32]) -> u32 {
+    let middle = numbers.len() / 2;
+    *numbers.select_nth_unstable(middle).1
 }
 
 impl Sizes {

@@ -41,7 +41,7 @@ pub use curve::Curve;
 pub use grid::{Calibration, calibrate, each};
 pub use machine::{Setup, run};
 pub use outcome::{Costs, Outcome, Reads, Sample, share};
-pub use pace::Pace;
+pub use pace::{DENSER_US, Pace, TRAIN_US};
 pub use replay::{Act, Live, Replay, SizesKnown, Step, UNSETTLED};
 
 #[cfg(test)]

@@ -1,8 +1,14 @@
 //! How fast the recorded machine made pages denser, from when it did.
 
+use super::estimate::median;
 use crate::trace::{Event, Kind};
 use serde::Serialize;
 
+/// Microseconds that making a page denser takes where that was not recorded: as measured
+/// (bench/NOTES.md, "Dictionaries and the dense tier").
+pub const DENSER_US: f64 = 396.0;
+/// Microseconds that training a dictionary takes there.
+pub const TRAIN_US: u64 = 100_000;
 /// Gaps of a kind that are kept.
 const GAPS_MAX: usize = 1 << 14;
 /// Gaps below which their median says nothing.
@@ -50,7 +56,8 @@ impl Pacer {
     }
 
     pub(super) fn pace(mut self) -> Pace {
-        let denser_us = median(&mut self.pages).filter(|_| self.pages.len() >= PAGES_MIN);
+        let shown = self.pages.len() >= PAGES_MIN;
+        let denser_us = shown.then(|| median(&mut self.pages));
         self.steps.sort_unstable();
         let train_us = match self.steps[..] {
             [.., usual, longest] if self.is_trained && self.steps.len() >= STEPS_MIN => {
@@ -66,12 +73,6 @@ fn note_gap(gaps: &mut Vec<u32>, before_us: Option<u64>, now_us: u64) {
     if let Some(before_us) = before_us.filter(|_| gaps.len() < GAPS_MAX) {
         gaps.push(u32::try_from(now_us - before_us).unwrap_or(u32::MAX));
     }
-}
-
-/// Sorts, and takes the one in the middle.
-fn median(gaps: &mut [u32]) -> Option<u32> {
-    gaps.sort_unstable();
-    gaps.get(gaps.len() / 2).copied()
 }
 
 #[cfg(test)]

@@ -134,6 +134,9 @@ expect_status() {
     expect_equal "status $1" "$got" "$2"
 }
 
+# The standby has everything but the device.
+standby_warm() { [ "$(status .processes.standby_warm 2>/dev/null)" = true ]; }
+
 # Staged pages are not in the pool yet: whoever looks at the pool waits first.
 none_staged() { [ "$(status .pages.staged)" = 0 ]; }
 expect_none_staged() { within 30 none_staged || die "$(status .pages.staged) pages are still staged after 30 s"; }

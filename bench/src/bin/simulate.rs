@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use uswap::error::StartResult;
-use uswap::simulate::{Bound, Costs, Curve, Outcome, Replay, Setup, run};
+use uswap::simulate::{Bound, Costs, Curve, DENSER_US, Outcome, Replay, Setup, TRAIN_US, run};
 use uswap_bench::statistics::median;
 use uswap_bench::synthetic::Zipf;
 use uswap_policy::{Policy, Settings, VICTIMS};
@@ -55,8 +55,8 @@ fn setup(args: &Args) -> Setup {
         device_slots: 0,
         ram_bytes: 0,
         spill_mib_per_second: 1400.0,
-        denser_us: 396.0,
-        train_us: 100_000,
+        denser_us: DENSER_US,
+        train_us: TRAIN_US,
         costs: Costs { pool_read_us: 2.3, dense_read_us: 6.5, spill_read_us: 100.0 },
     }
 }

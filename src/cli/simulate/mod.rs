@@ -9,7 +9,9 @@ use super::{note, say};
 use crate::config::size;
 use crate::daemon::notify::Progress;
 use crate::error::{StartError, StartResult};
-use crate::simulate::{Bound, Calibration, Costs, Curve, Outcome, Replay, calibrate, each, run};
+use crate::simulate::{
+    Bound, Calibration, Costs, Curve, DENSER_US, Outcome, Replay, TRAIN_US, calibrate, each, run,
+};
 use cases::{Case, Lists, from_hands, given_up, policy_of};
 use clap::Args;
 use report::{Point, Row, Study};
@@ -21,10 +23,6 @@ use std::time::Duration;
 
 /// Runs that take longer than this are asked about first.
 const LONG: Duration = Duration::from_secs(600);
-/// What making a page denser, and training a dictionary, take where the recording does not say it:
-/// as measured (bench/NOTES.md, "Dictionaries and the dense tier").
-const DENSER_US: f64 = 396.0;
-const TRAIN_US: u64 = 100_000;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -109,15 +107,14 @@ impl Simulate {
             let what = format!("{} has nothing to replay", self.file.display());
             return Err(StartError::usage(what, "record while the machine swaps"));
         }
-        let mut cases = self.lists.cases(root, &recording, &self.template(&recording))?;
+        let cases = self.lists.cases(root, &recording, &self.template(&recording))?;
         if self.compare {
-            cases =
-                cases.iter().flat_map(|case| from_hands(case, recording.replay.slots)).collect();
-        }
-        let outcomes = self.simulate(&recording.replay, &cases)?;
-        if self.compare {
+            let slots = recording.replay.slots;
+            let cases: Vec<_> = cases.iter().flat_map(|case| from_hands(case, slots)).collect();
+            let outcomes = self.simulate(&recording.replay, &cases)?;
             return report::comparison(&recording, &cases, &outcomes, self.tolerance, self.json);
         }
+        let outcomes = self.simulate(&recording.replay, &cases)?;
         let study = self.study(&recording, cases, outcomes);
         say(&match (self.json, self.csv) {
             (true, _) => study.json()?,

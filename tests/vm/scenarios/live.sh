@@ -23,8 +23,7 @@ expect check-config uswap check-config
 start_uswap --name one
 expect_status .size_bytes $((512 << 20))
 
-warm() { [ "$(status .processes.standby_warm)" = true ]; }
-within 30 warm || die "no warm standby"
+within 30 standby_warm || die "no warm standby"
 
 say "set: at once, and seen"
 expect_equal "set" "$(uswap set policy dense)" "policy is dense"

@@ -6,7 +6,6 @@
 # smp: 2
 . /vm/lib.sh
 
-standby_warm() { [ "$(status .processes.standby_warm)" = true ]; }
 dd if=/dev/urandom of=/tmp/junk bs=1M count=8 2>/dev/null
 say "start"
 start_uswap --name smoke --size 512M --pool 128M --queues 2

@@ -106,8 +106,7 @@ wait "$RECORDER" || die "a recording of two seconds failed: $(cat /tmp/record.er
 expect "two seconds" test "$(info .duration_us)" -ge 2000000 -a "$(info .duration_us)" -lt 10000000
 
 say "the server dies: the recording goes on with the next one"
-has_standby() { [ "$(status .processes.standby_warm 2>/dev/null)" = true ]; }
-within 60 has_standby || die "no standby"
+within 60 standby_warm || die "no standby"
 record
 swap_out 40
 SERVER=$(status .processes.server_pid)
@@ -119,7 +118,7 @@ swap_out 40
 end_record
 expect_equal "gaps" "$(info .gaps)" 1
 expect "pages of both servers" test "$(info .totals.writes)" -gt 5000
-within 60 has_standby || die "no standby"
+within 60 standby_warm || die "no standby"
 expect_status .safety.queue_allocations 0
 
 say "the service ends: so does the recording"
