@@ -14,6 +14,7 @@ const WORDS: usize = OBJECTS_MAX / 64;
 /// number is written by the owner of the object and read by whoever holds its slot's lock, so
 /// relaxed atomics do.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(super) struct SlabBits([AtomicU64; WORDS]);
 
 const _: () = assert!(WORDS > SLAB_BYTES / PAGE_SIZE / 2);

@@ -3,11 +3,11 @@
 
 use super::PoolUsage;
 use super::bits::SlabBits;
-use super::class::Class;
+use super::class::{Class, OBJECTS_MAX};
 use super::slab_map::SlabMap;
 use super::slabs::Slabs;
-use crate::limits::{OBJECT_BYTES_MIN, SLAB_BYTES};
-use crate::sys::cache::{huge_table, prefetch};
+use crate::limits::SLAB_BYTES;
+use crate::sys::cache::{huge_table, huge_table_with, prefetch};
 use crate::sys::map::Words;
 use crate::units::{Location, SlotIndex};
 
@@ -16,15 +16,19 @@ use crate::units::{Location, SlotIndex};
 pub struct Ledger {
     bits: Box<[SlabBits]>,
     slabs: Slabs,
-    /// The slot of each object, slab by slab, as compressed objects carry it in their headers.
-    owners: Box<[[u32; NEAR]]>,
-    /// Those of smaller objects.
+    /// The slot of each of a slab's first objects, as compressed objects carry it in their headers.
+    owners: Box<[Owners]>,
+    /// Those of the others, where a slab has more.
     others: Box<[Vec<u32>]>,
 }
 
-/// Objects of so many bytes have their owners in one place, found by their position.
-const NEAR_BYTES: usize = 512;
-const NEAR: usize = SLAB_BYTES / NEAR_BYTES;
+/// Objects of a slab whose owners are found without another step.
+const NEAR: usize = 64;
+
+/// Owners by the number of the object: of large objects they are in one line of the cache.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+struct Owners([u32; NEAR]);
 
 impl Ledger {
     /// Slabs for `capacity_bytes`, of which none is there yet. Allocates 1.2 % of them, and 4
@@ -33,9 +37,9 @@ impl Ledger {
         let count = capacity_bytes as usize / SLAB_BYTES;
         let map = Words::private(SlabMap::words(count)).expect("memory for a byte a slab");
         Self {
-            bits: (0..count).map(|_| SlabBits::default()).collect(),
+            bits: huge_table_with(SlabBits::default, count).into_boxed_slice(),
             slabs: Slabs::new(count, SlabMap::new(map)),
-            owners: huge_table([0; NEAR], count).into_boxed_slice(),
+            owners: huge_table(Owners([0; NEAR]), count).into_boxed_slice(),
             others: vec![Vec::new(); count].into_boxed_slice(),
         }
     }
@@ -81,23 +85,22 @@ impl Ledger {
 
     #[inline]
     fn own(&mut self, at: Location, slot: SlotIndex) {
-        let (slab, position) = (at.offset() / SLAB_BYTES, at.offset() % SLAB_BYTES);
-        if self.slabs.bytes_of(slab) >= NEAR_BYTES {
-            self.owners[slab][position / NEAR_BYTES] = slot.0;
+        let (slab, index, _) = self.slabs.find(at).expect("it was just taken");
+        if let Some(owner) = self.owners[slab].0.get_mut(index) {
+            *owner = slot.0;
             return;
         }
         let others = &mut self.others[slab];
         if others.is_empty() {
-            others.resize(SLAB_BYTES / OBJECT_BYTES_MIN, 0);
+            others.resize(OBJECTS_MAX - NEAR, 0);
         }
-        others[position / OBJECT_BYTES_MIN] = slot.0;
+        others[index - NEAR] = slot.0;
     }
 
-    fn owner(&self, slab: usize, index: usize, class: Class) -> SlotIndex {
-        let position = index * class.bytes();
-        SlotIndex(match class.bytes() >= NEAR_BYTES {
-            true => self.owners[slab][position / NEAR_BYTES],
-            false => self.others[slab][position / OBJECT_BYTES_MIN],
+    fn owner(&self, slab: usize, index: usize) -> SlotIndex {
+        SlotIndex(match self.owners[slab].0.get(index) {
+            Some(owner) => *owner,
+            None => self.others[slab][index - NEAR],
         })
     }
 
@@ -113,8 +116,9 @@ impl Ledger {
     /// now.
     #[inline]
     pub fn look_for(&self, len: usize) {
-        let slab = self.slabs.look_for(Class::of(len));
-        slab.inspect(|slab| prefetch(&self.bits[*slab]));
+        let Some(slab) = self.slabs.look_for(Class::of(len)) else { return };
+        prefetch(&self.bits[slab]);
+        prefetch(&self.owners[slab]);
     }
 
     /// Gives an object back. Panics if there is none.
@@ -133,7 +137,7 @@ impl Ledger {
                 continue;
             }
             let Some(to) = self.slabs.take_partial(&self.bits, class) else { break };
-            let slot = self.owner(slab, index, class);
+            let slot = self.owner(slab, index);
             self.own(to, slot);
             moved(slot, to);
             self.give(Location::from_offset(slab * SLAB_BYTES + index * class.bytes()));

@@ -200,12 +200,6 @@ impl Slabs {
         self.slabs.get(split(at).0).inspect(|slab| prefetch(*slab));
     }
 
-    /// Bytes of the objects of a slab; 0 if it has none.
-    #[inline]
-    pub(super) fn bytes_of(&self, slab: usize) -> usize {
-        self.slabs[slab].class.map_or(0, Class::bytes)
-    }
-
     /// How much there is.
     pub(super) const fn usage(&self) -> PoolUsage {
         self.usage

@@ -22,6 +22,11 @@ pub fn prefetch<T>(place: &T) {
 /// `count` times `value`, in huge pages where the kernel has them: of a table of many MiB the
 /// addresses of small pages are not at hand either. Allocates.
 pub fn huge_table<T: Clone>(value: T, count: usize) -> Vec<T> {
+    huge_table_with(|| value.clone(), count)
+}
+
+/// The same, of what `make` makes.
+pub fn huge_table_with<T>(make: impl FnMut() -> T, count: usize) -> Vec<T> {
     let mut table = Vec::with_capacity(count);
     let range = table.spare_capacity_mut().as_mut_ptr_range();
     let begin = range.start.addr().next_multiple_of(page_size());
@@ -33,7 +38,7 @@ pub fn huge_table<T: Clone>(value: T, count: usize) -> Vec<T> {
             madvise(range.start.with_addr(begin).cast(), end - begin, Advice::LinuxHugepage)
         };
     }
-    table.resize(count, value);
+    table.resize_with(count, make);
     table
 }
 
