@@ -38,8 +38,8 @@ impl Mark {
     /// After one more read.
     #[inline]
     pub const fn read(self) -> Self {
-        let reads = if self.reads < READS_MAX { self.reads + 1 } else { READS_MAX };
-        Self { last_touch_was_read: true, reads }
+        // No branch: how often a page is read cannot be foreseen.
+        Self { last_touch_was_read: true, reads: self.reads + (self.reads < READS_MAX) as u8 }
     }
 
     /// With the reads forgotten; whether the last touch was a read stays known.

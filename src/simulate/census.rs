@@ -1,16 +1,13 @@
 //! Pages of the pool by stamp, size, tier and use, kept up to date with every event: what the
 //! service finds out by a lap over its table is here one pass over the cells.
 
-use super::slot::{Form, Slot};
-use uswap_policy::{AGE_PINNED_TICKS, Denser, Histogram, Mark, Page, SIZES};
+use super::slot::{Form, KINDS, Slot};
+use uswap_policy::{AGE_PINNED_TICKS, Denser, Histogram, Page, SIZES};
 
 /// Rows: stamps, and all that are older than a table lets them be.
 const STAMPS: usize = 256;
 const OLD: usize = STAMPS;
-/// Kinds of pages: forms, each with and without those that were not tried.
-const KINDS: usize = 6;
-const MARKS: usize = 8;
-const ROW: usize = SIZES * KINDS * MARKS;
+const ROW: usize = SIZES * KINDS;
 const SIZE_STEP: u16 = 512;
 
 /// The counts.
@@ -39,27 +36,23 @@ impl Census {
     }
 
     #[inline]
-    fn column(slot: Slot, form: Form, len: u16) -> usize {
-        let size = usize::from((len.max(1) - 1) / SIZE_STEP);
-        let untried = form != Form::Dense && !slot.is_tried();
-        let mark = slot.mark();
-        let mark = usize::from(mark.reads) * 2 + usize::from(mark.last_touch_was_read);
-        (size * KINDS + 2 * form as usize + usize::from(untried)) * MARKS + mark
+    fn column(slot: Slot, len: u16) -> usize {
+        usize::from((len.max(1) - 1) / SIZE_STEP) * KINDS + slot.kind()
     }
 
     /// Counts a page of the pool in.
     #[inline]
-    pub fn add(&mut self, slot: Slot, form: Form) {
-        let (row, len) = (self.row(slot), slot.len(form));
-        self.cells[row * ROW + Self::column(slot, form, len)] += 1;
+    pub fn add(&mut self, slot: Slot) {
+        let (row, len) = (self.row(slot), slot.len());
+        self.cells[row * ROW + Self::column(slot, len)] += 1;
         self.bytes[row] += u64::from(len);
     }
 
     /// Counts it out.
     #[inline]
-    pub fn remove(&mut self, slot: Slot, form: Form) {
-        let (row, len) = (self.row(slot), slot.len(form));
-        self.cells[row * ROW + Self::column(slot, form, len)] -= 1;
+    pub fn remove(&mut self, slot: Slot) {
+        let (row, len) = (self.row(slot), slot.len());
+        self.cells[row * ROW + Self::column(slot, len)] -= 1;
         self.bytes[row] -= u64::from(len);
     }
 
@@ -100,14 +93,12 @@ impl Census {
 
 /// A page of a column.
 fn page(column: usize, age_ticks: u8, has_dictionary: bool) -> Page {
-    let (rest, mark) = (column / MARKS, column % MARKS);
-    let (size, kind) = (rest / KINDS, rest % KINDS);
-    let form = [Form::Lz4, Form::Dense, Form::Huge][kind / 2];
-    let untried = kind % 2 == 1 && has_dictionary;
+    let (size, (mark, tried, form)) = (column / KINDS, Slot::of_kind(column % KINDS));
+    let untried = form != Form::Dense && !tried && has_dictionary;
     Page {
         slot: 0,
         age_ticks,
-        mark: Mark { last_touch_was_read: mark % 2 == 1, reads: (mark / 2) as u8 },
+        mark,
         bytes: size as u16 * SIZE_STEP + SIZE_STEP / 2,
         tier: form.tier(),
         denser: if untried { Denser::Untried } else { Denser::No },
@@ -118,18 +109,20 @@ fn page(column: usize, age_ticks: u8, has_dictionary: bool) -> Page {
 mod tests {
     use super::*;
     use crate::simulate::slot::Place;
+    use crate::units::PAGE_SIZE;
     use proptest::prelude::*;
 
-    fn counted(slots: &[(Slot, Form)], tick: u64) -> Histogram {
+    fn counted(slots: &[Slot], tick: u64) -> Histogram {
         let mut histogram = Histogram::default();
         histogram.clear();
-        for (slot, form) in slots {
-            let untried = *form != Form::Dense && !slot.is_tried();
+        for slot in slots {
+            let Place::Pool(form) = slot.place() else { panic!("{slot:?} is in the pool") };
+            let untried = form != Form::Dense && !slot.is_tried();
             histogram.add(&Page {
                 slot: 0,
                 age_ticks: slot.age_ticks(tick),
                 mark: slot.mark(),
-                bytes: slot.len(*form),
+                bytes: slot.len(),
                 tier: form.tier(),
                 denser: if untried { Denser::Untried } else { Denser::No },
             });
@@ -141,23 +134,29 @@ mod tests {
         /// The same as a lap over the table finds.
         #[test]
         fn what_is_kept_up_to_date_is_what_a_lap_counts(
-            steps in proptest::collection::vec((0..24usize, 0..5u8, 2..3600u16), 1..600),
+            steps in proptest::collection::vec((0..24usize, 0..6u8, 2..3600u16), 1..600),
         ) {
             let (mut census, mut tick) = (Census::new(), 0);
-            let mut slots: Vec<Option<(Slot, Form)>> = vec![None; 24];
+            let mut slots: Vec<Option<Slot>> = vec![None; 24];
             for (i, what, bytes) in steps {
-                if let Some((slot, form)) = slots[i] {
-                    census.remove(slot, form);
+                if let Some(slot) = slots[i] {
+                    census.remove(slot);
                 }
+                let new = |form, bytes| {
+                    Some(Slot::written(Place::Pool(form), 0, bytes, bytes / 2, tick))
+                };
                 slots[i] = match (what, slots[i]) {
                     (0, _) => None,
-                    (1, Some((slot, form))) => Some((slot.read(tick), form)),
-                    (2, Some((slot, Form::Lz4))) => Some((slot.tried(), Form::Lz4)),
-                    (3, Some((slot, _))) => Some((slot, Form::Dense)),
-                    _ => Some((Slot::written(Place::Empty, 0, bytes, bytes / 2, tick), Form::Lz4)),
+                    (1, Some(slot)) => Some(slot.read(tick)),
+                    (2, Some(slot)) if slot.place() != Place::Pool(Form::Dense) => {
+                        Some(slot.tried())
+                    }
+                    (3, Some(slot)) => Some(slot.moved(Place::Pool(Form::Dense), 0)),
+                    (4, _) => new(Form::Huge, PAGE_SIZE as u16),
+                    _ => new(Form::Lz4, bytes),
                 };
-                if let Some((slot, form)) = slots[i] {
-                    census.add(slot, form);
+                if let Some(slot) = slots[i] {
+                    census.add(slot);
                 }
                 for _ in 0..bytes % 7 {
                     census.advance();

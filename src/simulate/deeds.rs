@@ -6,25 +6,25 @@ use super::spill::{Cleaned, Refusal};
 use crate::pool::object_bytes;
 
 /// A slot of the pool becomes another one of the pool.
-pub(super) fn replace(machine: &mut Machine, at: usize, old: Form, slot: Slot, new: Form) {
-    machine.census.remove(machine.table[at], old);
-    machine.census.add(slot, new);
+pub(super) fn replace(machine: &mut Machine, at: usize, slot: Slot) {
+    machine.census.remove(machine.table[at]);
+    machine.census.add(slot);
     machine.table[at] = slot;
 }
 
 /// Makes a page denser if that gives it a smaller size class; false if there is no room to.
-pub(super) fn recompress(machine: &mut Machine, at: usize, form: Form) -> bool {
+pub(super) fn recompress(machine: &mut Machine, at: usize) -> bool {
     let slot = machine.table[at];
     let dense = slot.dense();
-    let before = object_bytes(slot.len(form).into());
+    let before = object_bytes(slot.len().into());
     if dense == 0 || object_bytes(dense.into()) >= before {
         machine.out.not_denser_pages += 1;
-        replace(machine, at, form, slot.tried(), form);
+        replace(machine, at, slot.tried());
         return true;
     }
     let Some(to) = machine.take(at, dense) else { return false };
     machine.pool.give(slot.location());
-    replace(machine, at, form, slot.moved(Place::Pool(Form::Dense), to.units()), Form::Dense);
+    replace(machine, at, slot.moved(Place::Pool(Form::Dense), to.units()));
     machine.out.denser_pages += 1;
     machine.grow_if_low();
     true
@@ -40,10 +40,10 @@ pub(super) fn spill(
 ) -> Result<bool, u64> {
     loop {
         let slot = machine.table[at];
-        let (Place::Pool(form), Some(spill)) = (slot.place(), &mut machine.spill) else {
+        let (Place::Pool(_), Some(spill)) = (slot.place(), &mut machine.spill) else {
             return Ok(true);
         };
-        match spill.add(at as u32, slot.len(form), slot.at(), now_us) {
+        match spill.add(at as u32, slot.len(), slot.at(), now_us) {
             Ok(()) => {
                 machine.table[at] = slot.drafted();
                 machine.note_freed();
@@ -85,7 +85,7 @@ pub(super) fn collect(machine: &mut Machine, now_us: u64) -> bool {
         let is_same = slot.at() == moved.from;
         match slot.place() {
             Place::Pool(form) if !moved.cleaned && is_same && slot.is_drafted() => {
-                census.remove(slot, form);
+                census.remove(slot);
                 pool.give(slot.location());
                 table[moved.slot as usize] = slot.moved(Place::Spill(form), to.units());
                 published += 1;
@@ -117,7 +117,7 @@ fn clean_some(machine: &mut Machine, may_clean: &mut u64, now_us: u64) -> Cleane
     let result = spill.clean(now_us, |slot, at| {
         let slot = table[slot as usize];
         match slot.place() {
-            Place::Spill(form) if slot.at() == at.units() => Some(slot.len(form)),
+            Place::Spill(_) if slot.at() == at.units() => Some(slot.len()),
             _ => None,
         }
     });

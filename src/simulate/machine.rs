@@ -234,7 +234,7 @@ impl Machine {
         let new = Slot::written(place, at, bytes, dense, self.age_tick);
         self.table[slot] = new;
         if place == Place::Pool(form) {
-            self.census.add(new, form);
+            self.census.add(new);
             self.ask_if_low();
             self.grow_if_low();
             if self.asked {
@@ -259,13 +259,13 @@ impl Machine {
         let old = self.table[slot];
         let place = old.place();
         match place {
-            Place::Pool(form) => {
-                self.census.remove(old, form);
+            Place::Pool(_) => {
+                self.census.remove(old);
                 self.pool.give(old.location());
             }
-            Place::Spill(form) => {
+            Place::Spill(_) => {
                 let spill = self.spill.as_mut().expect("it has pages");
-                spill.dead(old.location(), old.len(form));
+                spill.dead(old.location(), old.len());
             }
             _ => {}
         }
@@ -302,9 +302,9 @@ impl Machine {
                 };
                 *reads.of(source) += 1;
                 // A page that is read again and again changes nothing.
-                if new.stamp() != old.stamp() || new.mark() != old.mark() {
-                    self.census.remove(old, form);
-                    self.census.add(new, form);
+                if new != old {
+                    self.census.remove(old);
+                    self.census.add(new);
                 }
             }
             Place::Spill(form) => {
@@ -324,11 +324,11 @@ impl Machine {
             return;
         }
         self.promotions -= 1;
-        let Some(at) = self.take(slot, old.len(form)) else { return };
+        let Some(at) = self.take(slot, old.len()) else { return };
         self.release(slot);
         let new = old.moved(Place::Pool(form), at.units());
         self.table[slot] = new;
-        self.census.add(new, form);
+        self.census.add(new);
         self.out.promoted_pages += 1;
     }
 

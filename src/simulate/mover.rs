@@ -303,11 +303,11 @@ impl Mover {
             self.judged += 1;
             let verdict = self.policy.judge(&self.page(at, slot, form, machine.age_tick));
             if let Some(mark) = verdict.mark.filter(|mark| *mark != slot.mark()) {
-                replace(machine, at, form, slot.marked(mark), form);
+                replace(machine, at, slot.marked(mark));
             }
             match verdict.action {
                 Action::Recompress if job.denser => {
-                    job.denser = recompress(machine, at, form);
+                    job.denser = recompress(machine, at);
                     job.busy_until_us = now_us + machine.setup.denser_us as u64;
                     return Some(job.busy_until_us);
                 }
@@ -324,7 +324,7 @@ impl Mover {
             slot: at as u32,
             age_ticks: slot.age_ticks(age_tick),
             mark: slot.mark(),
-            bytes: slot.len(form),
+            bytes: slot.len(),
             tier: form.tier(),
             denser: if untried { Denser::Untried } else { Denser::No },
         }

@@ -32,24 +32,28 @@ pub enum Place {
 }
 
 /// A slot.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// From the low end: stamp 28 bits, mark 3, place 4, bytes 13, dense 13, tried 1, draft 1.
-    about: u64,
-    /// Where its object is, in units of a location.
+    /// From the low end: location 34 bits, mark 3, tried 1, place 4, draft 1. What a census tells
+    /// pages apart by lies together.
     at: u64,
+    stamp: u32,
+    /// Of its object as it arrived, and made denser.
+    bytes: u16,
+    dense: u16,
 }
 
-const MARK: u32 = 28;
-const PLACE: u32 = 31;
-const BYTES: u32 = 35;
-const DENSE: u32 = 48;
-const TRIED: u64 = 1 << 61;
-const DRAFT: u64 = 1 << 62;
-const STAMP_MASK: u64 = (1 << MARK) - 1;
-const SIZE_MASK: u64 = (1 << 13) - 1;
+const AT_MASK: u64 = (1 << Location::BITS) - 1;
+const MARK: u32 = Location::BITS;
+const TRIED: u32 = MARK + 3;
+const PLACE: u32 = TRIED + 1;
+const DRAFT: u64 = 1 << (PLACE + 4);
 
-const FORMS: [Form; 3] = [Form::Lz4, Form::Dense, Form::Huge];
+/// Kinds of pages of the pool: by mark, whether it was tried, and form.
+pub const KINDS: usize = 1 << (PLACE + 2 - MARK);
+
+/// By the low two bits of a place, of which the last is not used.
+const FORMS: [Form; 4] = [Form::Lz4, Form::Dense, Form::Huge, Form::Huge];
 
 impl Place {
     const fn code(self) -> u64 {
@@ -91,34 +95,39 @@ impl Slot {
     /// denser, so many; 0 if that does not pay.
     #[inline]
     pub const fn written(place: Place, at: u64, bytes: u16, dense: u16, tick: u64) -> Self {
-        let sizes = (bytes as u64) << BYTES | (dense as u64) << DENSE;
-        Self { about: tick & STAMP_MASK | place.code() << PLACE | sizes, at }
+        Self { at: at & AT_MASK | place.code() << PLACE, stamp: tick as u32, bytes, dense }
     }
 
     /// Where the page is.
     #[inline]
     pub const fn place(self) -> Place {
-        Place::of(self.about >> PLACE & 15)
+        Place::of(self.at >> PLACE & 15)
     }
 
     /// Where its object is, in units. Means something in the pool and the spill only.
     #[inline]
     pub const fn at(self) -> u64 {
-        self.at
+        self.at & AT_MASK
     }
 
     /// The same.
     #[inline]
     pub fn location(self) -> Location {
-        Location::from_units(self.at)
+        Location::from_units(self.at())
     }
 
-    /// Bytes of its object in this form.
+    /// How its object is coded. Means something in the pool and the spill only.
     #[inline]
-    pub const fn len(self, form: Form) -> u16 {
-        match form {
-            Form::Lz4 => (self.about >> BYTES & SIZE_MASK) as u16,
-            Form::Dense => self.dense(),
+    const fn form(self) -> Form {
+        FORMS[(self.at >> PLACE & 3) as usize]
+    }
+
+    /// Bytes of its object.
+    #[inline]
+    pub const fn len(self) -> u16 {
+        match self.form() {
+            Form::Lz4 => self.bytes,
+            Form::Dense => self.dense,
             Form::Huge => PAGE_SIZE as u16,
         }
     }
@@ -126,47 +135,58 @@ impl Slot {
     /// Bytes that it would have made denser; 0 if that does not pay.
     #[inline]
     pub const fn dense(self) -> u16 {
-        (self.about >> DENSE & SIZE_MASK) as u16
+        self.dense
     }
 
     /// Whether making it denser was tried and did not pay.
     #[inline]
     pub const fn is_tried(self) -> bool {
-        self.about & TRIED != 0
+        self.at >> TRIED & 1 != 0
     }
 
     /// Whether its object is on its way to the spill.
     #[inline]
     pub const fn is_drafted(self) -> bool {
-        self.about & DRAFT != 0
+        self.at & DRAFT != 0
+    }
+
+    /// Of which of the [`KINDS`] it is, if it is in the pool.
+    #[inline]
+    pub const fn kind(self) -> usize {
+        (self.at >> MARK) as usize % KINDS
+    }
+
+    /// What is alike of pages of a kind: mark, whether it was tried, and form.
+    pub const fn of_kind(kind: usize) -> (Mark, bool, Form) {
+        let slot = Self { at: (kind as u64) << MARK, stamp: 0, bytes: 0, dense: 0 };
+        (slot.mark(), slot.is_tried(), slot.form())
     }
 
     /// What a policy may remember.
     #[inline]
     pub const fn mark(self) -> Mark {
-        let bits = self.about >> MARK;
+        let bits = self.at >> MARK;
         Mark { last_touch_was_read: bits & 1 != 0, reads: (bits >> 1) as u8 & READS_MAX }
     }
 
     /// The age tick of the last write or read.
     #[inline]
-    pub const fn stamp(self) -> u64 {
-        self.about & STAMP_MASK
+    pub const fn stamp(self) -> u32 {
+        self.stamp
     }
 
     /// Age ticks since then, as a table that pins its stamps says.
     #[inline]
     pub const fn age_ticks(self, tick: u64) -> u8 {
-        let age = (tick & STAMP_MASK).wrapping_sub(self.stamp()) & STAMP_MASK;
-        if age > AGE_PINNED_TICKS as u64 { AGE_PINNED_TICKS } else { age as u8 }
+        let age = (tick as u32).wrapping_sub(self.stamp);
+        if age > AGE_PINNED_TICKS as u32 { AGE_PINNED_TICKS } else { age as u8 }
     }
 
     /// After a read in the age tick `tick`.
     #[inline]
     #[must_use]
     pub const fn read(self, tick: u64) -> Self {
-        let about = self.about & !STAMP_MASK | tick & STAMP_MASK;
-        Self { about, ..self }.marked(self.mark().read())
+        Self { stamp: tick as u32, ..self }.marked(self.mark().read())
     }
 
     /// With another mark.
@@ -174,36 +194,35 @@ impl Slot {
     #[must_use]
     pub const fn marked(self, mark: Mark) -> Self {
         let bits = mark.last_touch_was_read as u64 | (mark.reads as u64) << 1;
-        Self { about: self.about & !(7 << MARK) | bits << MARK, ..self }
+        Self { at: self.at & !(7 << MARK) | bits << MARK, ..self }
     }
 
     /// Elsewhere. What was tried is forgotten, and it is in no draft.
     #[inline]
     #[must_use]
     pub const fn moved(self, place: Place, at: u64) -> Self {
-        let about = self.about & !(15 << PLACE | TRIED | DRAFT) | place.code() << PLACE;
-        Self { about, at }
+        Self { at: self.at & 7 << MARK | at & AT_MASK | place.code() << PLACE, ..self }
     }
 
     /// Its object elsewhere in the pool.
     #[inline]
     #[must_use]
     pub const fn compacted(self, at: u64) -> Self {
-        Self { about: self.about & !DRAFT, at }
+        Self { at: self.at & !(AT_MASK | DRAFT) | at & AT_MASK, ..self }
     }
 
     /// Marked as tried.
     #[inline]
     #[must_use]
     pub const fn tried(self) -> Self {
-        Self { about: self.about | TRIED, ..self }
+        Self { at: self.at | 1 << TRIED, ..self }
     }
 
     /// On its way to the spill.
     #[inline]
     #[must_use]
     pub const fn drafted(self) -> Self {
-        Self { about: self.about | DRAFT, ..self }
+        Self { at: self.at | DRAFT, ..self }
     }
 }
 
@@ -216,19 +235,23 @@ mod tests {
         let place = Place::Pool(Form::Lz4);
         let slot = Slot::written(place, (1 << Location::BITS) - 1, 3600, 1200, 5);
         assert_eq!((slot.place(), slot.at()), (place, (1 << Location::BITS) - 1));
-        assert_eq!([Form::Lz4, Form::Dense, Form::Huge].map(|f| slot.len(f)), [3600, 1200, 4096]);
+        let forms = [Form::Lz4, Form::Dense, Form::Huge];
+        let lens = forms.map(|form| slot.moved(Place::Pool(form), 0).len());
+        assert_eq!(lens, [3600, 1200, 4096]);
         assert_eq!((slot.mark(), slot.stamp()), (Mark::WRITTEN, 5));
         let read = slot.read(7).read(9).tried().drafted();
         assert_eq!((read.mark().reads, read.mark().last_touch_was_read), (2, true));
         assert!(read.is_tried() && read.is_drafted() && !slot.is_tried());
         assert_eq!((read.age_ticks(9), read.age_ticks(20), read.age_ticks(1000)), (0, 11, 192));
-        for form in FORMS {
+        for form in forms {
             let moved = read.moved(Place::Spill(form), 1);
             assert_eq!(
                 (moved.place(), moved.at(), moved.is_drafted()),
                 (Place::Spill(form), 1, false)
             );
             assert_eq!(moved.mark(), read.mark());
+            assert_eq!(Slot::of_kind(moved.kind()), (read.mark(), false, form));
+            assert_eq!(Slot::of_kind(moved.tried().kind()), (read.mark(), true, form));
             assert_eq!(Place::of(Place::Pool(form).code()), Place::Pool(form));
         }
         for place in [Place::Empty, Place::Staged, Place::Same, Place::Refused] {
