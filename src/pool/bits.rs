@@ -12,7 +12,8 @@ const WORDS: usize = OBJECTS_MAX / 64;
 /// A slab of huge pages needs one word of bits only; its other words hold the pages' slot numbers,
 /// which compressed objects carry in their headers. The bits are used under the pool's lock. A slot
 /// number is written by the owner of the object and read by whoever holds its slot's lock, so
-/// relaxed atomics do.
+/// relaxed atomics do. Aligned, so that a slab's words are one line of the cache and not parts of
+/// two.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct SlabBits([AtomicU64; WORDS]);

@@ -7,7 +7,7 @@ use super::class::{Class, OBJECTS_MAX};
 use super::slab_map::SlabMap;
 use super::slabs::Slabs;
 use crate::limits::SLAB_BYTES;
-use crate::sys::cache::{huge_table, huge_table_with, prefetch};
+use crate::sys::cache::{huge_table, prefetch};
 use crate::sys::map::Words;
 use crate::units::{Location, SlotIndex};
 
@@ -37,9 +37,9 @@ impl Ledger {
         let count = capacity_bytes as usize / SLAB_BYTES;
         let map = Words::private(SlabMap::words(count)).expect("memory for a byte a slab");
         Self {
-            bits: huge_table_with(SlabBits::default, count).into_boxed_slice(),
+            bits: huge_table(SlabBits::default, count).into_boxed_slice(),
             slabs: Slabs::new(count, SlabMap::new(map)),
-            owners: huge_table(Owners([0; NEAR]), count).into_boxed_slice(),
+            owners: huge_table(|| Owners([0; NEAR]), count).into_boxed_slice(),
             others: vec![Vec::new(); count].into_boxed_slice(),
         }
     }

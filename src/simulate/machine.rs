@@ -125,7 +125,7 @@ impl Machine {
         let has_spill = setup.spill_bytes > 0;
         let set_aside_bytes = if has_spill { to_stage.min(capacity / 2) } else { 0 };
         Self {
-            table: huge_table(Slot::default(), replay.slots),
+            table: huge_table(Slot::default, replay.slots),
             spill: has_spill.then(|| Spill::new(setup.spill_bytes, setup.spill_mib_per_second)),
             pool,
             setup: *setup,

@@ -19,14 +19,9 @@ pub fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
-/// `count` times `value`, in huge pages where the kernel has them: of a table of many MiB the
-/// addresses of small pages are not at hand either. Allocates.
-pub fn huge_table<T: Clone>(value: T, count: usize) -> Vec<T> {
-    huge_table_with(|| value.clone(), count)
-}
-
-/// The same, of what `make` makes.
-pub fn huge_table_with<T>(make: impl FnMut() -> T, count: usize) -> Vec<T> {
+/// `count` of what `make` makes, in huge pages where the kernel has them: of a table of many MiB
+/// the addresses of small pages are not at hand either. Allocates.
+pub fn huge_table<T>(make: impl FnMut() -> T, count: usize) -> Vec<T> {
     let mut table = Vec::with_capacity(count);
     let range = table.spare_capacity_mut().as_mut_ptr_range();
     let begin = range.start.addr().next_multiple_of(page_size());
@@ -49,7 +44,7 @@ mod tests {
     #[test]
     fn a_table_has_what_it_is_filled_with() {
         for count in [0, 1, 5000, 1 << 20] {
-            let table = huge_table(7_u64, count);
+            let table = huge_table(|| 7_u64, count);
             assert_eq!((table.len(), table.iter().sum()), (count, 7 * count as u64));
             table.last().inspect(|last| prefetch(*last));
         }
